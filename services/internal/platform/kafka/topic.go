@@ -1,0 +1,130 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/mekong-cdp/mekong/services/internal/platform/errs"
+)
+
+// TopicSpec says how a topic must be.
+type TopicSpec struct {
+	Name       string
+	Partitions int32
+	// Replicas is the replication factor; 0 leaves it to the broker.
+	Replicas int16
+	// Retention is how long records are kept; 0 leaves it to the broker.
+	Retention time.Duration
+	// RetentionBytes is how much is kept per partition; 0 leaves it to the broker.
+	RetentionBytes int64
+	// Compact keeps the newest record per key instead of a time.
+	Compact bool
+}
+
+func (s TopicSpec) configs() map[string]*string {
+	configs := map[string]*string{}
+	set := func(name, value string) { configs[name] = &value }
+	if s.Compact {
+		set("cleanup.policy", "compact")
+	}
+	if s.Retention > 0 {
+		set("retention.ms", strconv.FormatInt(s.Retention.Milliseconds(), 10))
+	}
+	if s.RetentionBytes > 0 {
+		set("retention.bytes", strconv.FormatInt(s.RetentionBytes, 10))
+	}
+	return configs
+}
+
+// EnsureTopics creates the topics of specs that are missing and leaves existing ones as they are. It returns
+// Precondition "partition_count_differs" when an existing topic has another number of partitions: keys would move to
+// other partitions, so that number is fixed for the life of a topic.
+func EnsureTopics(ctx context.Context, client *kgo.Client, specs []TopicSpec) error {
+	if len(specs) == 0 {
+		return nil
+	}
+	admin := kadm.NewClient(client)
+	names := make([]string, len(specs))
+	for i, s := range specs {
+		if s.Name == "" || s.Partitions <= 0 {
+			return errs.New(errs.Invalid, "topic_spec_invalid", fmt.Sprintf("Topic %q needs a name and a positive partition count", s.Name))
+		}
+		names[i] = s.Name
+	}
+	details, err := admin.ListTopics(ctx, names...)
+	if err != nil {
+		return errKafkaAway(err)
+	}
+	var wrong []string
+	for _, s := range specs {
+		d := details[s.Name]
+		switch {
+		case errors.Is(d.Err, kerr.UnknownTopicOrPartition) || d.Topic == "":
+			n, err := create(ctx, admin, s)
+			if err != nil {
+				return err
+			}
+			if n != 0 && n != s.Partitions {
+				wrong = append(wrong, fmt.Sprintf("%s has %d, not %d", s.Name, n, s.Partitions))
+			}
+		case d.Err != nil:
+			return errKafkaAway(d.Err)
+		case int32(len(d.Partitions)) != s.Partitions: //nolint:gosec // partition counts are int32 on the wire
+			wrong = append(wrong, fmt.Sprintf("%s has %d, not %d", s.Name, len(d.Partitions), s.Partitions))
+		}
+	}
+	if len(wrong) > 0 {
+		slices.Sort(wrong)
+		return errs.New(errs.Precondition, "partition_count_differs",
+			"The partition count of a topic is fixed for its life: "+strings.Join(wrong, "; ")+
+				". Set the configured count to what exists, or move the data to a topic of another name")
+	}
+	return nil
+}
+
+// create returns the partition count when another process created the topic at the same moment, else 0.
+func create(ctx context.Context, admin *kadm.Client, s TopicSpec) (int32, error) {
+	replicas := s.Replicas
+	if replicas <= 0 {
+		replicas = -1
+	}
+	_, err := admin.CreateTopic(ctx, s.Partitions, replicas, s.configs(), s.Name)
+	switch {
+	case err == nil:
+		return 0, nil
+	case errors.Is(err, kerr.TopicAlreadyExists):
+		details, err := admin.ListTopics(ctx, s.Name)
+		if err == nil {
+			err = details[s.Name].Err
+		}
+		if err != nil {
+			return 0, errKafkaAway(err)
+		}
+		return int32(len(details[s.Name].Partitions)), nil //nolint:gosec // partition counts are int32 on the wire
+	case errors.Is(err, kerr.InvalidReplicationFactor):
+		return 0, errs.Wrap(err, errs.Precondition, "replication_impossible",
+			fmt.Sprintf("Kafka has too few brokers for %d replicas of %s; lower the replication factor", replicas, s.Name))
+	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+		return 0, errs.Wrap(err, errs.Forbidden, "topic_create_forbidden",
+			fmt.Sprintf("This Kafka user may not create %s; create it with %d partitions or grant the right", s.Name, s.Partitions))
+	default:
+		return 0, errKafkaAway(err)
+	}
+}
+
+func errKafkaAway(err error) error {
+	if errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.GroupAuthorizationFailed) ||
+		errors.Is(err, kerr.ClusterAuthorizationFailed) || errors.Is(err, kerr.SaslAuthenticationFailed) {
+		return errs.Wrap(err, errs.Forbidden, "kafka_forbidden", "Kafka refuses this user; check kafka.sasl_user and its rights")
+	}
+	return errs.Wrap(err, errs.Unavailable, "kafka_unavailable", "Kafka does not answer; check kafka.brokers and that it runs")
+}
