@@ -3,13 +3,14 @@ package postgres
 import (
 	"time"
 
+	"github.com/mekong-cdp/mekong/services/internal/platform/config"
 	"github.com/mekong-cdp/mekong/services/internal/platform/errs"
 )
 
 // Config says where PostgreSQL is and how the pool behaves.
 type Config struct {
-	// URL is the connection string of a login role that is a member of the three roles (or may create them). Secret.
-	URL string `koanf:"url"`
+	// URL is the connection string of a login role that is a member of the three roles (or may create them).
+	URL config.Secret `koanf:"url"`
 	// MaxConns bounds the pool; MinConns are kept open.
 	MaxConns int32 `koanf:"max_conns"`
 	MinConns int32 `koanf:"min_conns"`

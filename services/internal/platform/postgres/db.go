@@ -49,7 +49,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		pool.Close()
 		return nil, err
 	}
-	return &DB{pool: pool, url: cfg.URL}, nil
+	return &DB{pool: pool, url: cfg.URL.Reveal()}, nil
 }
 
 // Close ends all connections after their transactions are done.
@@ -69,7 +69,7 @@ func (db *DB) ConnectAsSystem(ctx context.Context) (*pgx.Conn, error) {
 }
 
 func poolConfig(cfg Config) (*pgxpool.Config, error) {
-	pc, err := pgxpool.ParseConfig(cfg.URL)
+	pc, err := pgxpool.ParseConfig(cfg.URL.Reveal())
 	if err != nil {
 		return nil, invalidURL()
 	}

@@ -319,3 +319,25 @@ func appliedVersion(ctx context.Context, conn *pgx.Conn, schema string) (int64, 
 	})
 	return version, Classify(err)
 }
+
+// UnprotectedTables lists the tables with a column workspace_id that are not under forced row-level security.
+func UnprotectedTables(ctx context.Context, url string) ([]string, error) {
+	conn, err := connectAs(ctx, url, "")
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing was written
+	rows, err := conn.Query(ctx, `
+		SELECT n.nspname || '.' || c.relname
+		FROM pg_catalog.pg_class c
+		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'workspace_id' AND NOT a.attisdropped
+		WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND NOT (c.relrowsecurity AND c.relforcerowsecurity)
+		  AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+		ORDER BY 1`)
+	if err != nil {
+		return nil, Classify(err)
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return tables, Classify(err)
+}
