@@ -1,0 +1,7 @@
+//go:build !webdist
+
+package web
+
+import "io/fs"
+
+func files() (fs.FS, bool) { return nil, false }
