@@ -262,8 +262,7 @@ func runToEnd(ctx context.Context, in installation, cmd *exec.Cmd) error {
 	case err = <-done:
 	case <-ctx.Done():
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
-		<-done
-		return ctx.Err()
+		return errors.Join(ctx.Err(), <-done)
 	}
 	if err != nil {
 		return diagnose(strings.Split(strings.TrimSpace(out.String()), "\n"), cmd)

@@ -68,11 +68,10 @@ func postmasterPID(pgDir string) (int, error) {
 		return 0, err
 	}
 	first, _, _ := strings.Cut(string(data), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(first))
-	if err != nil || pid <= 1 {
-		return 0, nil // torn by a crash: the server overwrites it
+	if pid, err := strconv.Atoi(strings.TrimSpace(first)); err == nil && pid > 1 {
+		return pid, nil
 	}
-	return pid, nil
+	return 0, nil // torn by a crash: the server overwrites it
 }
 
 func worksIn(pid int, dir string) bool {

@@ -153,8 +153,7 @@ func (s *postgresServer) start(ctx context.Context) error {
 	}
 	s.stop = func() {
 		cancel()
-		<-ended
-		_ = os.RemoveAll(dir) // else the next process does
+		_ = errors.Join(<-ended, os.RemoveAll(dir)) // what is left the next process removes
 	}
 	s.url = server.URL()
 	adminURL, err := embedded.AdminURL(cfg)
