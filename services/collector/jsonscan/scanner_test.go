@@ -41,7 +41,7 @@ func TestBrokenTextIsRefused(t *testing.T) {
 	for _, text := range []string{
 		``, ` `, `{`, `[`, `{"a"}`, `{"a":}`, `{"a":1,}`, `[1,]`, `[1 2]`, `{"a":1 "b":2}`, `{a:1}`, `01`, `-`, `1.`, `1e`, `+1`, `.5`,
 		`"`, `"\x"`, `"\u12g4"`, "\"\n\"", `tru`, `nul`, `truex`, `{} {}`, `]`, `{]`, `[}`, `NaN`, `'a'`, `"\`, `"\u1`,
-		strings.Repeat("[", 1001) + strings.Repeat("]", 1001),
+		strings.Repeat("[", 1002) + strings.Repeat("]", 1002),
 	} {
 		_, err := value(text, 2000)
 		var bad *jsonscan.Error
