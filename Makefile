@@ -28,19 +28,17 @@ kafka-real: ## a real Apache Kafka on 127.0.0.1:29092, in the foreground, for te
 
 ##@ Check
 .PHONY: test
-test: engines-test tools lint test-race test-go test-kafka test-web test-browser ## everything that must hold, from a fresh clone
+test: engines-test tools lint test-race test-go test-web test-browser ## everything that must hold, from a fresh clone
 
 .PHONY: test-fast
-test-fast: engines ## all Go tests but the black-box ones: no browser, no external engine, no lint
-	@$(GO_TEST) $(filter-out ./services/...,$(PACKAGES)) $$(go list ./services/... | grep -v /services/e2e)
+test-fast: engines ## all Go tests without black-box, browser and real Kafka, and no lint
+	@$(GO_TEST) -skip RealKafka $(filter-out ./services/...,$(PACKAGES)) $$(go list ./services/... | grep -v /services/e2e)
 
-.PHONY: test-go test-race test-kafka test-web test-browser
-test-go: engines build
+.PHONY: test-go test-race test-web test-browser
+test-go: engines-test build
 	@$(GO_TEST) $(PACKAGES)
 test-race: # unit tests only (-short): the engines' tests are slow under the race detector and find little there
 	@CGO_ENABLED=1 $(GO_TEST) -race -short $(PACKAGES)
-test-kafka: engines-test
-	@tools/with-kafka.sh $(GO_TEST) -count=1 ./services/internal/embedded/kafka/... ./services/internal/platform/kafka/...
 test-web: web-deps
 	@cd web && npm run --silent test
 test-browser: engines build web-deps

@@ -4,18 +4,18 @@ set -eu
 . "$(dirname "$0")/lib.sh"
 
 pom=$ROOT/tools/kafka/pom.xml
-want=$(fingerprint "$pom")
+want=$(cksum <"$pom")
 libs=$ENGINES_DIR/kafka/libs
-current "$libs/.mekong-stamp" "$want" && exit 0
+current "$libs/.pom.sum" "$want" && exit 0
 need java "java was not found: Apache Kafka needs Java 17 or newer (on Debian and Ubuntu: apt-get install openjdk-17-jre-headless)."
 need mvn "mvn was not found: Apache Kafka's jars are fetched with Maven (on Debian and Ubuntu: apt-get install maven)."
 exclusive "$ENGINES_DIR/kafka/.lock"
-current "$libs/.mekong-stamp" "$want" && exit 0
+current "$libs/.pom.sum" "$want" && exit 0
 say "fetching Apache Kafka into .engines/kafka/libs (44 MB) …"
 new=$ENGINES_DIR/kafka/.incoming
 rm -rf "$new"
 retry mvn -q -B -f "$pom" dependency:copy-dependencies -DoutputDirectory="$new" -DincludeScope=runtime ||
 	die "Maven could not fetch Apache Kafka (its messages are above): check the network or Maven's settings.xml, then run this again."
-printf '%s' "$want" >"$new/.mekong-stamp"
+printf '%s\n' "$want" >"$new/.pom.sum"
 rm -rf "$libs"
 mv "$new" "$libs"

@@ -59,13 +59,19 @@ function put(target, key, value, what) {
   target[key] = value;
 }
 
+// sentence drops the name that a Go comment starts with ("AdminService manages …" → "Manages …").
+function sentence(comment, name) {
+  const text = comment.replace(/\s*\n\s*/g, " ");
+  const rest = text.startsWith(`${name} `) ? text.slice(name.length + 1) : text;
+  return rest.charAt(0).toUpperCase() + rest.slice(1);
+}
+
 // describe turns the rpc's comment ("CreateSource adds a source. Scope …") into a short summary and the rest.
 function describe(operation) {
-  const rpc = operation.operationId.split("_").pop();
-  const comment = [operation.summary, operation.description].filter(Boolean).join("\n").replace(/\s*\n\s*/g, " ");
-  const text = comment.startsWith(`${rpc} `) ? comment.slice(rpc.length + 1) : comment;
+  const comment = [operation.summary, operation.description].filter(Boolean).join("\n");
+  const text = sentence(comment, operation.operationId.split("_").pop());
   const [, first = text, rest = ""] = text.match(/^(.*?[^.]\.)\s+(?=[A-Z])(.*)$/s) ?? [];
-  operation.summary = (first.charAt(0).toUpperCase() + first.slice(1)).replace(/\.$/, "");
+  operation.summary = first.replace(/\.$/, "");
   if (rest) operation.description = rest;
   else delete operation.description;
   operation.responses = { ...operation.responses, default: errorResponse };
@@ -80,7 +86,9 @@ if (files.length === 0) {
 }
 for (const file of files) {
   const part = JSON.parse(readFileSync(join(from, file), "utf8"));
-  document.tags.push(...(part.tags ?? []));
+  for (const tag of part.tags ?? []) {
+    document.tags.push({ ...tag, description: sentence(tag.description ?? "", tag.name) });
+  }
   for (const [path, item] of Object.entries(part.paths ?? {})) {
     for (const [method, operation] of Object.entries(item)) {
       describe(operation);

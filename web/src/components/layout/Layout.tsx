@@ -18,7 +18,7 @@ export function Layout({ path, children }: { path: string; children: ReactNode }
         {t("app.skip")}
       </a>
       <header className="sticky top-0 z-10 border-b border-line bg-page/90 backdrop-blur">
-        <div className="mx-auto flex max-w-6xl flex-wrap items-center gap-x-6 gap-y-1 px-4 py-2 sm:px-6">
+        <div className="mx-auto flex max-w-6xl flex-wrap items-center gap-x-3 gap-y-1 sm:gap-x-6 px-4 py-2 sm:px-6">
           <a href="/" className="flex items-center gap-2.5 text-lg font-semibold tracking-tight">
             <img src="/favicon.svg" alt="" className="size-7" />
             Mekong
@@ -59,7 +59,7 @@ function LanguageSelect() {
       aria-label={t("app.language")}
       value={locale}
       onChange={(event) => setLocale(event.target.value as Locale)}
-      className="min-h-9 rounded-lg border border-line bg-card px-2 text-sm"
+      className="min-h-9 rounded-lg border border-line bg-card px-1.5 text-sm"
     >
       {Object.entries(locales).map(([code, { name }]) => (
         <option key={code} value={code} lang={code}>

@@ -5,7 +5,10 @@ type Props = { title: string; text?: string; aside?: ReactNode; children: ReactN
 export function Card({ title, text, aside, children, className = "" }: Props) {
   const id = useId();
   return (
-    <section aria-labelledby={id} className={`rounded-xl border border-line bg-card p-5 shadow-xs sm:p-6 ${className}`}>
+    <section
+      aria-labelledby={id}
+      className={`min-w-0 rounded-xl border border-line bg-card p-5 shadow-xs sm:p-6 ${className}`}
+    >
       <div className="flex flex-wrap items-center justify-between gap-x-4 gap-y-2">
         <h2 id={id} className="text-base font-semibold">
           {title}

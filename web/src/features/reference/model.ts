@@ -137,7 +137,9 @@ export function sampleCall(document: ApiDocument, entry: Entry, origin: string):
   const lines = [`curl -X ${entry.method.toUpperCase()} ${url}`, "  -H 'Authorization: Bearer API_TOKEN'"];
   const schema = bodySchema(entry.operation.requestBody);
   if (schema !== undefined) {
-    const body = JSON.stringify(sampleValue(document, schema), null, 2).replaceAll("'", "'\\''");
+    const body = JSON.stringify(sampleValue(document, schema), null, 2)
+      .replaceAll("'", "'\\''")
+      .replaceAll("\n", "\n  ");
     lines.push("  -H 'Content-Type: application/json'", `  -d '${body}'`);
   }
   return lines.join(" \\\n");

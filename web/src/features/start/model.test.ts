@@ -7,8 +7,8 @@ describe("parseReadiness", () => {
       ready: false,
       version: "v1.2.3",
       checks: [
-        { name: "kafka", ready: true, message: "" },
-        { name: "identity", ready: false, message: "catching up" },
+        { name: "kafka", ready: true, reason: "" },
+        { name: "identity", ready: false, reason: "catching up" },
       ],
       addresses: [
         { name: "Kafka", address: "127.0.0.1:19092" },
@@ -31,16 +31,16 @@ describe("parseReadiness", () => {
 
   it("skips entries that are no objects and takes only true for ready", () => {
     const parsed = parseReadiness({ ready: true, checks: [1, null, { name: "x", ready: "true" }] });
-    expect(parsed?.checks).toEqual([{ name: "x", ready: false, message: "" }]);
+    expect(parsed?.checks).toEqual([{ name: "x", ready: false, reason: "" }]);
   });
 });
 
 describe("sortChecks", () => {
   it("puts waiting parts first and leaves its input alone", () => {
     const input = [
-      { name: "b", ready: true, message: "" },
-      { name: "c", ready: false, message: "" },
-      { name: "a", ready: true, message: "" },
+      { name: "b", ready: true, reason: "" },
+      { name: "c", ready: false, reason: "" },
+      { name: "a", ready: true, reason: "" },
     ];
     expect(sortChecks(input).map((check) => check.name)).toEqual(["c", "a", "b"]);
     expect(input[0]?.name).toBe("b");
@@ -51,7 +51,7 @@ describe("sampleEvent", () => {
   it("is one command with a JSON body", () => {
     const command = sampleEvent("http://127.0.0.1:8080");
     expect(command).toContain("curl http://127.0.0.1:8080/v1/events");
-    const body = command.match(/-d '(.*)'$/)?.[1] ?? "";
+    const body = command.match(/-d '(.*)'$/s)?.[1] ?? "";
     expect(JSON.parse(body)).toMatchObject({ event_type: "view", anonymous_id: "visitor-1" });
   });
 });

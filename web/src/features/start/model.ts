@@ -5,7 +5,7 @@ export type Readiness = {
   checks: Check[];
   addresses: Address[];
 };
-export type Check = { name: string; ready: boolean; message: string };
+export type Check = { name: string; ready: boolean; reason: string };
 export type Address = { name: string; address: string };
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
@@ -22,7 +22,7 @@ export function parseReadiness(body: unknown): Readiness | null {
     checks: records(body.checks).map((check) => ({
       name: text(check.name),
       ready: check.ready === true,
-      message: text(check.message),
+      reason: text(check.reason),
     })),
     addresses: records(body.addresses)
       .map((entry) => ({ name: text(entry.name), address: text(entry.address) }))
@@ -43,10 +43,11 @@ export function sampleEvent(origin: string): string {
     page_url: "https://shop.example/p/123",
     ecom: { product_id: "sku-123", category: "Laptops", currency: "VND", price: 18990000, qty: 1 },
   };
-  return [
-    `curl ${origin}/v1/events \\`,
-    "  -H 'Authorization: Bearer WRITE_KEY' \\",
-    "  -H 'Content-Type: application/json' \\",
-    `  -d '${JSON.stringify(event)}'`,
-  ].join("\n");
+  const lines = [
+    `curl ${origin}/v1/events`,
+    "  -H 'Authorization: Bearer WRITE_KEY'",
+    "  -H 'Content-Type: application/json'",
+    `  -d '${JSON.stringify(event, null, 2).replaceAll("\n", "\n  ")}'`,
+  ];
+  return lines.join(" \\\n");
 }

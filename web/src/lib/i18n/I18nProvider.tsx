@@ -1,12 +1,14 @@
 import { createContext, type ReactNode, useContext, useEffect, useMemo, useState } from "react";
 import { recall, remember } from "../storage";
 import type { MessageKey } from "./en";
-import { type Locale, pickLocale, translate } from "./translate";
+import { type Locale, pickLocale, regional, translate } from "./translate";
 
 type I18n = {
   locale: Locale;
   setLocale: (locale: Locale) => void;
   t: (key: MessageKey, values?: Record<string, string>) => string;
+  /** The time of day in the habit of the reader's region. */
+  formatTime: (date: Date) => string;
 };
 
 const I18nContext = createContext<I18n | null>(null);
@@ -27,6 +29,7 @@ export function I18nProvider({ children }: { children: ReactNode }) {
         setLocale(next);
       },
       t: (key, values) => translate(locale, key, values),
+      formatTime: (date) => date.toLocaleTimeString(regional(locale, navigator.languages)),
     }),
     [locale],
   );

@@ -33,7 +33,6 @@ export const en = {
   "start.part.waiting": "not ready",
   "start.addresses": "Addresses",
   "start.addresses.text": "Standard clients connect to these as they are.",
-  "start.addresses.empty": "The server has named no addresses yet.",
   "start.send": "Send your first event",
   "start.send.text": "Put the write key of a source in place of WRITE_KEY and run this in a terminal.",
   "start.reference": "Every operation of the REST interface, with its fields and errors.",

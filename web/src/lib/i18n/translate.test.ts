@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { en, type MessageKey } from "./en";
-import { pickLocale, translate } from "./translate";
+import { pickLocale, regional, translate } from "./translate";
 import { vi } from "./vi";
 
 describe("messages", () => {
@@ -18,6 +18,13 @@ describe("pickLocale", () => {
   it("takes the first language we have", () => expect(pickLocale(null, ["fr", "vi-VN", "en"])).toBe("vi"));
   it("ignores an unknown choice", () => expect(pickLocale("xx", ["vi"])).toBe("vi"));
   it("falls back to English", () => expect(pickLocale(null, ["fr"])).toBe("en"));
+});
+
+describe("regional", () => {
+  it("takes the reader's variant of the language", () => {
+    expect(regional("en", ["vi-VN", "en-GB", "en-US"])).toBe("en-GB");
+    expect(regional("vi", ["en-GB"])).toBe("vi");
+  });
 });
 
 describe("translate", () => {

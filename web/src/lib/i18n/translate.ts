@@ -18,6 +18,11 @@ export function pickLocale(chosen: string | null, preferred: readonly string[]):
   return "en";
 }
 
+/** The reader's own variant of a language: en-GB writes 16:00 where en-US writes 4:00 PM. */
+export function regional(locale: Locale, preferred: readonly string[]): string {
+  return preferred.find((tag) => tag.toLowerCase().startsWith(`${locale}-`)) ?? locale;
+}
+
 export function translate(locale: Locale, key: MessageKey, values: Record<string, string> = {}): string {
   return locales[locale].messages[key].replace(/\{(\w+)\}/g, (whole, name: string) => values[name] ?? whole);
 }

@@ -35,7 +35,6 @@ export const vi: Messages = {
   "start.part.waiting": "chưa sẵn sàng",
   "start.addresses": "Địa chỉ",
   "start.addresses.text": "Các trình khách tiêu chuẩn kết nối trực tiếp đến những địa chỉ này.",
-  "start.addresses.empty": "Máy chủ chưa cho biết địa chỉ nào.",
   "start.send": "Gửi sự kiện đầu tiên",
   "start.send.text": "Thay WRITE_KEY bằng khóa ghi của một nguồn rồi chạy lệnh này trong cửa sổ dòng lệnh.",
   "start.reference": "Mọi thao tác của giao diện REST, kèm các trường và lỗi.",

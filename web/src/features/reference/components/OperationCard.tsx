@@ -1,4 +1,4 @@
-import { type ReactNode, useState } from "react";
+import { type ReactNode, useEffect, useRef, useState } from "react";
 import { CodeBlock } from "../../../components/ui/CodeBlock";
 import type { MessageKey } from "../../../lib/i18n/en";
 import { useI18n } from "../../../lib/i18n/I18nProvider";
@@ -6,7 +6,7 @@ import { type ApiDocument, bodySchema, type Entry, type Parameter, sampleCall, t
 import { FieldList } from "./FieldList";
 
 const colours: Record<string, string> = {
-  get: "bg-sunken text-soft",
+  get: "bg-accent-soft text-accent",
   post: "bg-good-soft text-good",
   put: "bg-warn-soft text-warn",
   patch: "bg-warn-soft text-warn",
@@ -17,8 +17,16 @@ const colours: Record<string, string> = {
 export function OperationCard({ document, entry }: { document: ApiDocument; entry: Entry }) {
   const linked = window.location.hash === `#${entry.id}`;
   const [opened, setOpened] = useState(linked);
+  const card = useRef<HTMLDetailsElement>(null);
+
+  // The browser looked for the linked element before it existed.
+  useEffect(() => {
+    if (linked) card.current?.scrollIntoView();
+  }, [linked]);
+
   return (
     <details
+      ref={card}
       id={entry.id}
       open={linked}
       onToggle={(event) => {
@@ -26,13 +34,13 @@ export function OperationCard({ document, entry }: { document: ApiDocument; entr
       }}
       className="group scroll-mt-28 rounded-xl border border-line bg-card open:shadow-xs"
     >
-      <summary className="grid list-none grid-cols-[4.25rem_minmax(0,1fr)_1rem] items-center gap-x-3 gap-y-0.5 rounded-xl px-3 py-2.5 hover:bg-sunken sm:px-4 [&::-webkit-details-marker]:hidden">
+      <summary className="grid list-none grid-cols-[4.25rem_minmax(0,1fr)_1rem] items-center max-sm:grid-cols-[minmax(0,1fr)_1rem] gap-x-3 gap-y-0.5 rounded-xl px-3 py-2.5 hover:bg-sunken sm:px-4 [&::-webkit-details-marker]:hidden">
         <span
-          className={`rounded-md py-1 text-center font-mono text-[0.6875rem] font-semibold uppercase ${colours[entry.method] ?? "bg-sunken"}`}
+          className={`rounded-md py-1 text-center max-sm:w-17 font-mono text-[0.6875rem] font-semibold uppercase ${colours[entry.method] ?? "bg-sunken"}`}
         >
           {entry.method}
         </span>
-        <span className="min-w-0 lg:grid lg:grid-cols-2 lg:items-baseline lg:gap-6">
+        <span className="min-w-0 max-sm:col-span-2 max-sm:row-start-2 lg:grid lg:grid-cols-2 lg:items-baseline lg:gap-6">
           <span className="block font-mono text-[0.8125rem] break-words">
             <BreakablePath path={entry.path} />
           </span>
@@ -75,8 +83,8 @@ function Details({ document, entry }: { document: ApiDocument; entry: Entry }) {
   return (
     <div className="border-t border-line px-4 pt-4 pb-5 sm:px-5">
       {operation.description !== undefined && <p className="max-w-3xl text-sm">{operation.description}</p>}
-      <div className="mt-4 grid items-start gap-6 lg:grid-cols-2">
-        <div className="grid min-w-0 gap-6">
+      <div className="mt-4 grid grid-cols-[minmax(0,1fr)] items-start gap-6 lg:grid-cols-2">
+        <div className="grid min-w-0 grid-cols-[minmax(0,1fr)] gap-6">
           {operation.parameters !== undefined && operation.parameters.length > 0 && (
             <Part title={t("reference.parameters")}>
               <ParameterList parameters={operation.parameters} />

@@ -35,9 +35,9 @@ function look(state: ReadinessState): Look {
 }
 
 export function StatusCard({ state, onRetry }: { state: ReadinessState; onRetry: () => void }) {
-  const { t, locale } = useI18n();
+  const { t, formatTime } = useI18n();
   const { label, text, pill, dot } = look(state);
-  const time = state.kind === "checking" ? "" : state.at.toLocaleTimeString(locale);
+  const time = state.kind === "checking" ? "" : formatTime(state.at);
   return (
     <Card
       title={t("start.status")}
@@ -87,7 +87,7 @@ function CheckList({ checks }: { checks: readonly Check[] }) {
           />
           <span className="min-w-0 flex-1">
             <span className="font-medium break-words">{check.name}</span>
-            {check.message !== "" && <span className="block break-words text-soft">{check.message}</span>}
+            {check.reason !== "" && <span className="block break-words text-soft">{check.reason}</span>}
           </span>
           <span className={check.ready ? "text-soft" : "text-warn"}>
             {t(check.ready ? "start.part.ready" : "start.part.waiting")}
