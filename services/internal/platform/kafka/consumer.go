@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/mekong-cdp/mekong/services/internal/platform/clock"
@@ -191,33 +189,31 @@ func (c *Consumer) groupOptions() []kgo.Opt {
 
 // waitForTopics waits until Kafka answers, then insists on the topics and on those of their dead letters.
 func (c *Consumer) waitForTopics(ctx context.Context, client *kgo.Client) error {
-	admin := kadm.NewClient(client)
 	names := make([]string, 0, 2*len(c.cfg.Topics))
 	for _, t := range c.cfg.Topics {
 		names = append(names, t, t+DeadLetterSuffix)
 	}
 	for attempt := 0; ; attempt++ {
-		details, err := listTopics(ctx, admin, names)
+		askCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		counts, err := partitionCounts(askCtx, client, names)
+		cancel()
 		if err == nil {
 			for _, n := range names {
-				if d, ok := details[n]; !ok || errors.Is(d.Err, kerr.UnknownTopicOrPartition) {
+				if counts[n] == 0 {
 					return errs.New(errs.Precondition, "topic_missing",
 						fmt.Sprintf("Topic %s does not exist; create it with `mekong topics apply`", n))
 				}
 			}
 			return nil
 		}
+		if errs.KindOf(err) != errs.Unavailable {
+			return err
+		}
 		c.log.Warn("kafka does not answer, waiting for it", "error", err)
 		if !c.sleep(ctx, nil, c.backoff(attempt)) {
 			return ctx.Err()
 		}
 	}
-}
-
-func listTopics(ctx context.Context, admin *kadm.Client, names []string) (kadm.TopicDetails, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	return admin.ListTopics(ctx, names...)
 }
 
 // consume polls until ctx is done or something fails that waiting does not heal.

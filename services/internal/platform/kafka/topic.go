@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/mekong-cdp/mekong/services/internal/platform/errs"
 )
@@ -52,7 +53,6 @@ func EnsureTopics(ctx context.Context, client *kgo.Client, specs []TopicSpec) er
 	if len(specs) == 0 {
 		return nil
 	}
-	admin := kadm.NewClient(client)
 	names := make([]string, len(specs))
 	for i, s := range specs {
 		if s.Name == "" || s.Partitions <= 0 {
@@ -60,26 +60,20 @@ func EnsureTopics(ctx context.Context, client *kgo.Client, specs []TopicSpec) er
 		}
 		names[i] = s.Name
 	}
-	details, err := admin.ListTopics(ctx, names...)
+	counts, err := partitionCounts(ctx, client, names)
 	if err != nil {
-		return errKafkaAway(err)
+		return err
 	}
 	var wrong []string
 	for _, s := range specs {
-		d := details[s.Name]
-		switch {
-		case errors.Is(d.Err, kerr.UnknownTopicOrPartition) || d.Topic == "":
-			n, err := create(ctx, admin, s)
-			if err != nil {
+		n, ok := counts[s.Name]
+		if !ok {
+			if n, err = create(ctx, client, s); err != nil {
 				return err
 			}
-			if n != 0 && n != s.Partitions {
-				wrong = append(wrong, fmt.Sprintf("%s has %d, not %d", s.Name, n, s.Partitions))
-			}
-		case d.Err != nil:
-			return errKafkaAway(d.Err)
-		case int32(len(d.Partitions)) != s.Partitions: //nolint:gosec // partition counts are int32 on the wire
-			wrong = append(wrong, fmt.Sprintf("%s has %d, not %d", s.Name, len(d.Partitions), s.Partitions))
+		}
+		if n != s.Partitions {
+			wrong = append(wrong, fmt.Sprintf("%s has %d, not %d", s.Name, n, s.Partitions))
 		}
 	}
 	if len(wrong) > 0 {
@@ -91,25 +85,47 @@ func EnsureTopics(ctx context.Context, client *kgo.Client, specs []TopicSpec) er
 	return nil
 }
 
-// create returns the partition count when another process created the topic at the same moment, else 0.
-func create(ctx context.Context, admin *kadm.Client, s TopicSpec) (int32, error) {
+// partitionCounts asks the broker how many partitions the topics have, without the client's cache; topics that do not
+// exist are left out.
+func partitionCounts(ctx context.Context, client *kgo.Client, names []string) (map[string]int32, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	for _, n := range names {
+		topic := kmsg.NewMetadataRequestTopic()
+		topic.Topic = &n
+		req.Topics = append(req.Topics, topic)
+	}
+	resp, err := req.RequestWith(ctx, client)
+	if err != nil {
+		return nil, errKafkaAway(err)
+	}
+	counts := map[string]int32{}
+	for _, t := range resp.Topics {
+		err := kerr.ErrorForCode(t.ErrorCode)
+		switch {
+		case errors.Is(err, kerr.UnknownTopicOrPartition) || t.Topic == nil:
+		case err != nil && len(t.Partitions) == 0:
+			return nil, errKafkaAway(err)
+		default:
+			counts[*t.Topic] = int32(len(t.Partitions)) //nolint:gosec // partition counts are int32 on the wire
+		}
+	}
+	return counts, nil
+}
+
+// create creates the topic and returns its partition count, which differs from the wanted one when another process
+// created the topic at the same moment.
+func create(ctx context.Context, client *kgo.Client, s TopicSpec) (int32, error) {
 	replicas := s.Replicas
 	if replicas <= 0 {
 		replicas = -1
 	}
-	_, err := admin.CreateTopic(ctx, s.Partitions, replicas, s.configs(), s.Name)
+	_, err := kadm.NewClient(client).CreateTopic(ctx, s.Partitions, replicas, s.configs(), s.Name)
 	switch {
 	case err == nil:
-		return 0, nil
+		return s.Partitions, nil
 	case errors.Is(err, kerr.TopicAlreadyExists):
-		details, err := admin.ListTopics(ctx, s.Name)
-		if err == nil {
-			err = details[s.Name].Err
-		}
-		if err != nil {
-			return 0, errKafkaAway(err)
-		}
-		return int32(len(details[s.Name].Partitions)), nil //nolint:gosec // partition counts are int32 on the wire
+		counts, err := partitionCounts(ctx, client, []string{s.Name})
+		return counts[s.Name], err
 	case errors.Is(err, kerr.InvalidReplicationFactor):
 		return 0, errs.Wrap(err, errs.Precondition, "replication_impossible",
 			fmt.Sprintf("Kafka has too few brokers for %d replicas of %s; lower the replication factor", replicas, s.Name))

@@ -1,0 +1,175 @@
+package kafkatest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	startTimeout = 2 * time.Minute
+	stopTimeout  = 30 * time.Second
+)
+
+// RealBroker is an Apache Kafka that a test started.
+type RealBroker struct {
+	Addr string
+
+	dir  string
+	port int
+	cmd  *exec.Cmd
+	done chan struct{}
+	out  *tail
+}
+
+// Brokers returns the addresses in MEKONG_TEST_KAFKA, or those of a real Kafka started for t.
+func Brokers(t testing.TB) []string {
+	t.Helper()
+	if addrs := os.Getenv("MEKONG_TEST_KAFKA"); addrs != "" { //nolint:forbidigo // the switch of tests, not a setting of the program
+		return strings.Split(addrs, ",")
+	}
+	return []string{StartReal(t).Addr}
+}
+
+// StartReal starts an Apache Kafka on free ports with data of its own, and stops it when t ends.
+func StartReal(t testing.TB) *RealBroker {
+	t.Helper()
+	r := &RealBroker{dir: t.TempDir(), port: freePorts(t)}
+	r.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port))
+	r.start(t)
+	t.Cleanup(func() { r.stop(t, syscall.SIGKILL) })
+	return r
+}
+
+// Restart kills the broker and starts it on the same data.
+func (r *RealBroker) Restart(t testing.TB) {
+	t.Helper()
+	r.stop(t, syscall.SIGKILL)
+	r.start(t)
+}
+
+func (r *RealBroker) start(t testing.TB) {
+	t.Helper()
+	root := repoRoot(t)
+	if libs, err := filepath.Glob(filepath.Join(root, ".engines", "kafka", "libs", "kafka_*.jar")); err != nil || len(libs) == 0 {
+		require.Fail(t, "the jars of Apache Kafka are missing: run `make engines`, or name running brokers in MEKONG_TEST_KAFKA")
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), startTimeout)
+	defer cancel()
+	r.out, r.done = &tail{}, make(chan struct{})
+	// The process outlives ctx: it is killed by stop, or with its parent.
+	r.cmd = exec.CommandContext(context.WithoutCancel(ctx), filepath.Join(root, "tools", "kafka", "run.sh"), "--port", strconv.Itoa(r.port), "--data", r.dir) //nolint:gosec // our own script
+	r.cmd.Stdout, r.cmd.Stderr = r.out, r.out
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	require.NoError(t, r.cmd.Start())
+	go func(cmd *exec.Cmd, done chan struct{}) {
+		defer close(done)
+		_ = cmd.Wait() // how it ended shows in its output
+	}(r.cmd, r.done)
+	client, err := kgo.NewClient(kgo.SeedBrokers(r.Addr), kgo.RetryTimeout(time.Second))
+	require.NoError(t, err)
+	defer client.Close()
+	for {
+		select {
+		case <-r.done:
+			require.Fail(t, "Apache Kafka ended while starting", r.out.String())
+		default:
+		}
+		pingCtx, stop := context.WithTimeout(ctx, 2*time.Second)
+		err := client.Ping(pingCtx)
+		stop()
+		if err == nil {
+			return
+		}
+		wait := time.NewTimer(200 * time.Millisecond)
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			r.stop(t, syscall.SIGKILL)
+			require.Fail(t, "Apache Kafka did not start in time", r.out.String())
+		}
+	}
+}
+
+func (r *RealBroker) stop(t testing.TB, sig syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(-r.cmd.Process.Pid, sig); err != nil && err != syscall.ESRCH { //nolint:errorlint // a bare errno
+		require.NoError(t, err)
+	}
+	timeout := time.NewTimer(stopTimeout)
+	defer timeout.Stop()
+	select {
+	case <-r.done:
+	case <-timeout.C:
+		require.Fail(t, "Apache Kafka did not stop", r.out.String())
+	}
+}
+
+// freePorts returns a port that is free together with the next one.
+func freePorts(t testing.TB) int {
+	t.Helper()
+	var lc net.ListenConfig
+	for range 50 {
+		a, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		port := a.Addr().(*net.TCPAddr).Port
+		b, err := lc.Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port+1))
+		a.Close()
+		if err == nil {
+			b.Close()
+			return port
+		}
+	}
+	require.Fail(t, "no two free neighbouring ports")
+	return 0
+}
+
+func repoRoot(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	require.NoError(t, err)
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
+			return dir
+		}
+		parent := filepath.Dir(dir)
+		require.NotEqual(t, dir, parent, "no go.work above the test: run it inside the repository")
+		dir = parent
+	}
+}
+
+// tail keeps the last output of a process.
+type tail struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (w *tail) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.buf.Len() > 64<<10 {
+		w.buf.Reset()
+	}
+	return w.buf.Write(p)
+}
+
+// String returns the output kept.
+func (w *tail) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.buf.String()
+}
