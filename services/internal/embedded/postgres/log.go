@@ -52,14 +52,20 @@ func (l *serverLog) line(line string) {
 	if l.recent = append(l.recent, severity+": "+text); len(l.recent) > keptLines {
 		l.recent = l.recent[1:]
 	}
-	level := slog.LevelDebug
-	switch severity {
-	case "WARNING", "ERROR":
-		level = slog.LevelWarn
-	case "FATAL", "PANIC":
-		level = slog.LevelError
+	l.log.Log(l.ctx, levelOf(state, severity), "postgres", "severity", severity, "sqlstate", state, "text", text)
+}
+
+func levelOf(state, severity string) slog.Level {
+	switch {
+	case state == "57P01", state == "57P03": // connections that came while it starts or stops
+		return slog.LevelDebug
+	case severity == "WARNING", severity == "ERROR":
+		return slog.LevelWarn
+	case severity == "FATAL", severity == "PANIC":
+		return slog.LevelError
+	default:
+		return slog.LevelDebug
 	}
-	l.log.Log(l.ctx, level, "postgres", "severity", severity, "sqlstate", state, "text", text)
 }
 
 // tail returns the newest lines, for diagnosis.

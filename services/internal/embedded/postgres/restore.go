@@ -183,8 +183,13 @@ func extractFile(root *os.Root, name string, content io.Reader, files map[string
 		return err
 	}
 	hashed := sha256.New()
-	size, err := io.Copy(io.MultiWriter(file, hashed), content)
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+	source := &watchedReader{from: content}
+	size, err := io.Copy(io.MultiWriter(file, hashed), source)
+	err = errors.Join(err, file.Sync(), file.Close())
+	switch {
+	case source.err != nil:
+		return damaged(source.err)
+	case err != nil:
 		return err
 	}
 	want, ok := files[name]
@@ -200,6 +205,20 @@ func extractFile(root *os.Root, name string, content io.Reader, files map[string
 	}
 	delete(files, name)
 	return nil
+}
+
+// watchedReader remembers its own failure, which speaks of the backup; a failing write speaks of the disk.
+type watchedReader struct {
+	from io.Reader
+	err  error
+}
+
+func (r *watchedReader) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.err = err
+	}
+	return n, err
 }
 
 // syncTree makes the folders durable; the files are already.

@@ -32,7 +32,7 @@ func settleOld(ctx context.Context, pgDir string, log *slog.Logger) error {
 	for _, step := range []struct {
 		signal syscall.Signal
 		wait   time.Duration
-	}{{syscall.SIGINT, staleFast}, {syscall.SIGQUIT, staleImmediate}} {
+	}{{syscall.SIGINT, staleFast}, {syscall.SIGQUIT, staleImmediate}, {syscall.SIGKILL, staleImmediate}} {
 		if pid != 0 && worksIn(pid, pgDir) {
 			if err := syscall.Kill(pid, step.signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 				return precondition(err, "old_postgres_alive", "an earlier PostgreSQL still runs on this data directory and may not be signalled; stop it")
