@@ -1,0 +1,3 @@
+module github.com/mekong-cdp/mekong/sdk/go
+
+go 1.26
