@@ -131,6 +131,16 @@ func (s *Service) RevokeAPIToken(ctx context.Context, tokenID string) error {
 	if !ids.Valid(tokenID) {
 		return errTokenNotFound()
 	}
+	seen, err := view(ctx, s, access, func(ctx context.Context, tx Tx) (APIToken, error) {
+		return tx.Tokens.Get(ctx, tokenID)
+	})
+	if err != nil {
+		return err
+	}
+	if access.OrganisationID != "" && seen.WorkspaceID != "" {
+		// What happened is told to the workspace.
+		access.WorkspaceIDs = []string{seen.WorkspaceID}
+	}
 	return s.store.Change(ctx, access, func(ctx context.Context, tx Tx) error {
 		t, err := tx.Tokens.Get(ctx, tokenID)
 		if err != nil {

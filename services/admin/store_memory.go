@@ -244,7 +244,9 @@ func (t memoryKeys) Resolve(_ context.Context, key string) (WriteKey, Source, er
 
 type memoryTokens struct{ memoryTx }
 
-func (t memoryTokens) seesToken(token APIToken) bool { return t.sees(token.OrganisationID, token.WorkspaceID) }
+func (t memoryTokens) seesToken(token APIToken) bool {
+	return t.sees(token.OrganisationID, token.WorkspaceID)
+}
 
 func (t memoryTokens) Insert(_ context.Context, token APIToken) error {
 	if !t.seesToken(token) {
