@@ -15,6 +15,8 @@ type server struct {
 	service *Service
 }
 
+func newServer(service *Service) *server { return &server{service: service} }
+
 func (s *server) CreateWorkspace(ctx context.Context, in *adminv1.CreateWorkspaceRequest) (*adminv1.CreateWorkspaceResponse, error) {
 	w, err := s.service.CreateWorkspace(ctx, CreateWorkspaceInput{
 		Slug: in.GetSlug(), Name: in.GetName(), TimeZone: in.GetTimeZone(), Currency: in.GetCurrency(),

@@ -77,7 +77,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Module, error) {
 	if err != nil {
 		return nil, errors.Join(err, m.Close(ctx))
 	}
-	adminv1.RegisterAdminServiceServer(deps.GRPC, &server{service: m.service})
+	adminv1.RegisterAdminServiceServer(deps.GRPC, newServer(m.service))
 	return m, nil
 }
 

@@ -110,7 +110,7 @@ func parseOrigin(origin string) (normal, problem string) {
 		if addr.Is6() {
 			name = "[" + addr.String() + "]"
 		}
-	} else if name, err = idna.Lookup.ToASCII(name); err != nil || strings.HasSuffix(name, ".") {
+	} else if name, err = hostNames().ToASCII(name); err != nil {
 		return "", "the host is not a valid name"
 	}
 	if wildcard && (isIP || !strings.Contains(name, ".")) {
@@ -130,6 +130,11 @@ func parseOrigin(origin string) (normal, problem string) {
 		name = "*." + name
 	}
 	return scheme + "://" + name + port, ""
+}
+
+// hostNames is what browsers do to names, and refuses names that no DNS could hold.
+func hostNames() *idna.Profile {
+	return idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(true), idna.VerifyDNSLength(true))
 }
 
 func errSourceNotFound() error {

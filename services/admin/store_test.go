@@ -119,15 +119,15 @@ func of(o Organisation) Access { return Access{OrganisationID: o.ID} }
 
 func testStore(t *testing.T, open func(*testing.T) Store) {
 	for name, test := range map[string]func(*testing.T, house){
-		"a failed transaction leaves nothing":               testRollback,
-		"changes run one at a time":                         testChangesExclude,
-		"workspaces":                                        testWorkspaces,
-		"sources":                                           testSources,
-		"write keys":                                        testWriteKeys,
-		"tokens":                                            testTokens,
-		"audit log":                                         testAudit,
-		"snapshot and purge":                                testSnapshot,
-		"outbox":                                            testOutbox,
+		"a failed transaction leaves nothing": testRollback,
+		"changes run one at a time":           testChangesExclude,
+		"workspaces":                          testWorkspaces,
+		"sources":                             testSources,
+		"write keys":                          testWriteKeys,
+		"tokens":                              testTokens,
+		"audit log":                           testAudit,
+		"snapshot and purge":                  testSnapshot,
+		"outbox":                              testOutbox,
 		"a transaction sees what its access opens, no more": testAccessReads,
 		"a transaction writes where its access opens":       testAccessWrites,
 	} {
