@@ -33,7 +33,7 @@ func testConfig(t *testing.T) postgres.Config {
 // reachableDir is a temporary folder that the server's user may enter: t.TempDir's parents are closed to others.
 func reachableDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "mekong-postgres-")
+	dir, err := os.MkdirTemp("", "mekong-postgres-") //nolint:usetesting // see above
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	return dir

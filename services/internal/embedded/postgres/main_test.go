@@ -22,9 +22,9 @@ import (
 const helperVariable = "MEKONG_TEST_POSTGRES_HELPER"
 
 func TestMain(m *testing.M) {
-	if settings := os.Getenv(helperVariable); settings != "" {
+	if settings := os.Getenv(helperVariable); settings != "" { //nolint:forbidigo // how the test program tells its second self what to be
 		if err := serve(strings.Split(settings, "\n")); err != nil {
-			fmt.Fprintln(os.Stdout, "error:", err)
+			_, _ = fmt.Fprintln(os.Stdout, "error:", err) // the parent reads it; there is nobody else to tell
 			os.Exit(1)
 		}
 		return
@@ -47,7 +47,7 @@ func serve(settings []string) error {
 		_, _ = bufio.NewReader(os.Stdin).ReadString(0)
 		cancel()
 	}()
-	return server.Runner().Run(ctx, func() { fmt.Fprintln(os.Stdout, "url:", server.URL()) })
+	return server.Runner().Run(ctx, func() { _, _ = fmt.Fprintln(os.Stdout, "url:", server.URL()) })
 }
 
 // helper is a process of its own that runs a server.
@@ -70,7 +70,7 @@ func startHelper(t *testing.T, cfg postgres.Config, uid uint32) (*helper, error)
 		program = reachable
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program)
-	cmd.Env = append(os.Environ(), helperVariable+"="+strings.Join([]string{cfg.DataDir, cfg.BinDir, cfg.Listen}, "\n"))
+	cmd.Env = append(cmd.Environ(), helperVariable+"="+strings.Join([]string{cfg.DataDir, cfg.BinDir, cfg.Listen}, "\n"))
 	cmd.Dir = "/"
 	if uid != 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}

@@ -110,7 +110,7 @@ func unpack(ctx context.Context, path, sum, dir string, files map[string]listed,
 	if err != nil {
 		return damaged(err)
 	}
-	defer source.Close()
+	defer source.Close() //nolint:errcheck // only read
 	hashed := sha256.New()
 	stored := io.TeeReader(source, hashed)
 	decoder, err := zstd.NewReader(stored, zstd.WithDecoderConcurrency(1))
@@ -122,7 +122,7 @@ func unpack(ctx context.Context, path, sum, dir string, files map[string]listed,
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer root.Close() //nolint:errcheck // holds no data of its own
 
 	reader := tar.NewReader(decoder)
 	for ctx.Err() == nil {

@@ -23,7 +23,7 @@ func TestConformance(t *testing.T) {
 
 func TestConformanceOfAnExternalServer(t *testing.T) {
 	t.Parallel()
-	address := os.Getenv("MEKONG_TEST_POSTGRES")
+	address := os.Getenv("MEKONG_TEST_POSTGRES") //nolint:forbidigo // the switch of tests, not a setting of the program
 	if address == "" {
 		// Without one the embedded server stands in, reached by its address alone.
 		address = start(t, testConfig(t)).URL()
@@ -59,7 +59,6 @@ func TestServerKeepsDataAndPasswordsAcrossRestarts(t *testing.T) {
 	_, err = os.Stat(filepath.Join(cfg.DataDir, "run", "initial_password"))
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
-
 
 func TestPsqlCanConnectAndTheSocketAsksForThePassword(t *testing.T) {
 	t.Parallel()
@@ -198,7 +197,6 @@ func TestLostLibraryLinksAreMadeAgain(t *testing.T) {
 	cfg.BinDir = filepath.Join(native, "bin")
 	start(t, cfg)
 }
-
 
 func write(t *testing.T, cfg *postgres.Config, name, content string) {
 	t.Helper()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
@@ -91,17 +92,36 @@ func Migrate(ctx context.Context, url string, sets []Set) error {
 		if err := bootstrap(ctx, conn); err != nil {
 			return err
 		}
-		owner, err := ownerPool(url)
+		owner, err := ownerPool(ctx, url)
 		if err != nil {
 			return err
 		}
-		defer owner.Close() //nolint:errcheck // every connection's work is committed by then
+		defer owner.Close()
 		for _, set := range sets {
 			if err := migrateSet(ctx, conn, owner, set); err != nil {
 				return err
 			}
 		}
 		return nil
+	})
+}
+
+// MigrateSchema prepares a schema like that of a context for a library that brings its own migrations: migrate gets a
+// pool of role mekong_owner and runs while no other process migrates; it must be repeatable.
+func MigrateSchema(ctx context.Context, url, schema string, migrate func(ctx context.Context, owner *pgxpool.Pool) error) error {
+	return exclusively(ctx, url, func(ctx context.Context, conn *pgx.Conn) error {
+		if err := bootstrap(ctx, conn); err != nil {
+			return err
+		}
+		owner, err := ownerPool(ctx, url)
+		if err != nil {
+			return err
+		}
+		defer owner.Close()
+		if err := prepareSchema(ctx, owner, schema); err != nil {
+			return err
+		}
+		return migrate(ctx, owner)
 	})
 }
 
@@ -200,27 +220,30 @@ func isCatalogRace(err error) bool {
 	return pg.Code == "XX000" || pg.Code == "23505" || pg.Code == "40P01" || pg.Code == "42710"
 }
 
-func ownerPool(url string) (*sql.DB, error) {
-	cc, err := pgx.ParseConfig(url)
+func ownerPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, invalidURL()
 	}
-	cc.RuntimeParams["TimeZone"] = "UTC"
-	cc.RuntimeParams["application_name"] = "mekong-migrate"
-	pool := stdlib.OpenDB(*cc, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+	cfg.MaxConns = 2
+	cfg.ConnConfig.RuntimeParams["TimeZone"] = "UTC"
+	cfg.ConnConfig.RuntimeParams["application_name"] = "mekong-migrate"
+	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		// row_security off turns "the policy hid every row" into an error.
 		_, err := conn.Exec(ctx, "SET ROLE "+RoleOwner+"; SET row_security = off")
 		return roleError(err)
-	}))
-	pool.SetMaxOpenConns(2)
-	return pool, nil
+	}
+	// Connections are made when first needed, each under its caller's context.
+	return pgxpool.NewWithConfig(context.WithoutCancel(ctx), cfg)
 }
 
-func migrateSet(ctx context.Context, conn *pgx.Conn, owner *sql.DB, set Set) error {
+func migrateSet(ctx context.Context, conn *pgx.Conn, owner *pgxpool.Pool, set Set) error {
 	if err := prepareSchema(ctx, owner, set.Name); err != nil {
 		return err
 	}
-	provider, err := providerOf(owner, set)
+	db := stdlib.OpenDBFromPool(owner)
+	defer db.Close() //nolint:errcheck // gives connections back to owner, whose work is committed
+	provider, err := providerOf(db, set)
 	if err != nil {
 		return err
 	}
@@ -233,7 +256,7 @@ func migrateSet(ctx context.Context, conn *pgx.Conn, owner *sql.DB, set Set) err
 		}
 		return Classify(err)
 	}
-	if _, err := owner.ExecContext(ctx, "REVOKE INSERT, UPDATE, DELETE ON "+
+	if _, err := owner.Exec(ctx, "REVOKE INSERT, UPDATE, DELETE ON "+
 		pgx.Identifier{set.Name, versionTable}.Sanitize()+" FROM mekong_app, mekong_system"); err != nil {
 		return Classify(err)
 	}
@@ -245,7 +268,7 @@ func migrateSet(ctx context.Context, conn *pgx.Conn, owner *sql.DB, set Set) err
 }
 
 // prepareSchema creates the schema of a context and lets the services use what its migrations will create.
-func prepareSchema(ctx context.Context, owner *sql.DB, name string) error {
+func prepareSchema(ctx context.Context, owner *pgxpool.Pool, name string) error {
 	schema := pgx.Identifier{name}.Sanitize()
 	for _, statement := range []string{
 		"CREATE SCHEMA IF NOT EXISTS " + schema,
@@ -253,7 +276,7 @@ func prepareSchema(ctx context.Context, owner *sql.DB, name string) error {
 		"ALTER DEFAULT PRIVILEGES IN SCHEMA " + schema + " GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO mekong_app, mekong_system",
 		"ALTER DEFAULT PRIVILEGES IN SCHEMA " + schema + " GRANT USAGE, SELECT ON SEQUENCES TO mekong_app, mekong_system",
 	} {
-		if _, err := owner.ExecContext(ctx, statement); err != nil {
+		if _, err := owner.Exec(ctx, statement); err != nil {
 			return Classify(err)
 		}
 	}

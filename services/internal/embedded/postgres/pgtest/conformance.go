@@ -44,9 +44,9 @@ func connect(t *testing.T, address string) *pgx.Conn {
 	return conn
 }
 
-func exec(t *testing.T, conn *pgx.Conn, statement string, args ...any) {
+func exec(t *testing.T, conn *pgx.Conn, statement string) {
 	t.Helper()
-	_, err := conn.Exec(t.Context(), statement, args...)
+	_, err := conn.Exec(t.Context(), statement)
 	require.NoError(t, err, statement)
 }
 
