@@ -80,7 +80,8 @@ func newEncoder(w io.Writer, encoding string) (encoder, error) {
 	case "deflate":
 		return zlib.NewWriterLevel(w, zlib.BestSpeed)
 	case "br":
-		return brotli.NewWriterLevel(w, brotli.BestSpeed), nil
+		tail := &tailWriter{w: w}
+		return brotliEncoder{brotli.NewWriterLevel(tail, brotli.BestSpeed), tail}, nil
 	case "zstd":
 		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
 	case "lz4":
@@ -88,6 +89,49 @@ func newEncoder(w io.Writer, encoding string) (encoder, error) {
 	default:
 		return plainEncoder{w}, nil
 	}
+}
+
+// brotliEncoder sends the last byte of a stream, which brotli writes by itself, together with those before it: the
+// reader in Go takes it for excessive input when it arrives alone.
+type brotliEncoder struct {
+	*brotli.Writer
+	tail *tailWriter
+}
+
+// Close is io.Closer.
+func (b brotliEncoder) Close() error {
+	return errors.Join(b.Writer.Close(), b.tail.flush())
+}
+
+// Flush is encoder.
+func (b brotliEncoder) Flush() error {
+	return errors.Join(b.Writer.Flush(), b.tail.flush())
+}
+
+// tailWriter keeps the last bytes back until more follow.
+type tailWriter struct {
+	w    io.Writer
+	tail []byte
+}
+
+const tailSize = 64
+
+// Write is io.Writer.
+func (t *tailWriter) Write(p []byte) (int, error) {
+	t.tail = append(t.tail, p...)
+	if ready := len(t.tail) - tailSize; ready > 0 {
+		if _, err := t.w.Write(t.tail[:ready]); err != nil {
+			return 0, err
+		}
+		t.tail = append(t.tail[:0], t.tail[ready:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tailWriter) flush() error {
+	_, err := t.w.Write(t.tail)
+	t.tail = t.tail[:0]
+	return err
 }
 
 type plainEncoder struct{ io.Writer }
