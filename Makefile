@@ -3,7 +3,8 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-MODULES := proto services sdk/go
+# The modules that hold Go code.
+MODULES := $(foreach dir,proto services sdk/go,$(if $(shell find $(dir) -name "*.go" -print -quit),$(dir)))
 PACKAGES := $(addsuffix /...,$(addprefix ./,$(MODULES)))
 GO_TEST := go test -timeout 20m -p 2
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -tags webdist -ldflags "-s -w -X main.version=$(VERSION)"

@@ -38,6 +38,9 @@ func TestCheckImports(t *testing.T) {
 		"production code uses testkit":      {from: "identity", imports: []string{"internal/platform/testkit"}, complain: "testkit is for _test.go"},
 		"testkit starts engines":            {from: "internal/platform/testkit", imports: []string{"internal/embedded/postgres"}},
 		"tests keep to the law":             {from: "identity", tests: []string{"warehouse"}, complain: "contexts meet in proto/gen"},
+		"tests use messages as samples":     {from: "internal/platform/rpc", tests: []string{"../proto/gen/go/mekong/admin/v1"}},
+		"platform imports messages":         {from: "internal/platform/rpc", imports: []string{"../proto/gen/go/mekong/admin/v1"}, complain: "no business word"},
+		"a command is an engine":            {from: "cmd/mekong", imports: []string{"internal/embedded/clickhouse"}},
 		"an unknown room":                   {from: "internal/shared", complain: "no such room"},
 		"pure uses errs":                    {from: "identity/graph", imports: []string{"internal/platform/errs"}},
 		"pure uses its own parts":           {from: "segmentation/dsl", imports: []string{"segmentation/dsl/token"}},
@@ -74,6 +77,8 @@ func TestCheckSource(t *testing.T) {
 		"init":                    {"a.go", "package a\nfunc init() {}\n", "no init()"},
 		"a method called init":    {"a.go", "package a\ntype T struct{}\nfunc (T) init() {}\n", ""},
 		"panic":                   {"a.go", "package a\nfunc F() { panic(1) }\n", "no panic"},
+		"panic that aborts":       {"a.go", "package a\nimport \"net/http\"\nfunc F() { panic(http.ErrAbortHandler) }\n", ""},
+		"panic with another":      {"a.go", "package a\nimport \"net/http\"\nfunc F() { panic(http.ErrServerClosed) }\n", "no panic"},
 		"panic in a test":         {"a_test.go", "package a\nfunc F() { panic(1) }\n", ""},
 		"panic in a comment only": {"a.go", "package a\n// panic(1)\n", ""},
 	} {

@@ -48,7 +48,8 @@ const (
 )
 
 var mayImport = map[layer][]layer{
-	layerCmd:      {layerApp, layerPlatform, layerStream, layerProto},
+	// A command may be an engine: the embedded ClickHouse lives in a child process of the same binary.
+	layerCmd:      {layerApp, layerEmbedded, layerPlatform, layerStream, layerProto},
 	layerApp:      {layerContext, layerEmbedded, layerWeb, layerStream, layerPlatform, layerProto},
 	layerContext:  {layerStream, layerPlatform, layerProto},
 	layerStream:   {layerPlatform, layerProto},
@@ -136,7 +137,8 @@ func room(importPath string) (layer, string) {
 	return layerUnknown, "internal/" + second
 }
 
-// checkImports returns what is wrong with a package's imports. Tests may use testkit on top of what the code may use.
+// checkImports returns what is wrong with a package's imports. On top of what the code may use, tests may use testkit,
+// and messages of proto as samples.
 func checkImports(p goPackage) []string {
 	from, house := room(p.ImportPath)
 	if from == layerUnknown {
@@ -152,6 +154,7 @@ func checkImports(p goPackage) []string {
 			switch {
 			case to == from && target == house:
 			case to == layerTestkit && isTest && from != layerE2E:
+			case to == layerProto && isTest:
 			case to == layerTestkit:
 				wrong = append(wrong, fmt.Sprintf("%s imports %s: testkit is for _test.go files", p.ImportPath, imported))
 			case !slices.Contains(mayImport[from], to):
@@ -227,13 +230,26 @@ func checkSource(path string, source []byte) ([]string, error) {
 				wrong = append(wrong, fmt.Sprintf("%s: no init(): register in an explicit list that the caller builds", files.Position(n.Pos())))
 			}
 		case *ast.CallExpr:
-			if name, ok := n.Fun.(*ast.Ident); ok && name.Name == "panic" {
+			if name, ok := n.Fun.(*ast.Ident); ok && name.Name == "panic" && !abortsHandler(n) {
 				wrong = append(wrong, fmt.Sprintf("%s: no panic in production code: return an error of platform/errs", files.Position(n.Pos())))
 			}
 		}
 		return true
 	})
 	return wrong, nil
+}
+
+// abortsHandler is true for panic(http.ErrAbortHandler): net/http has no other way to break a response that began.
+func abortsHandler(call *ast.CallExpr) bool {
+	if len(call.Args) != 1 {
+		return false
+	}
+	selector, ok := call.Args[0].(*ast.SelectorExpr)
+	if !ok {
+		return false
+	}
+	pkg, ok := selector.X.(*ast.Ident)
+	return ok && pkg.Name == "http" && selector.Sel.Name == "ErrAbortHandler"
 }
 
 // listPackages returns every package of the services module.

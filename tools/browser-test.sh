@@ -23,7 +23,7 @@ if [ -z "${MEKONG_URL:-}" ]; then
 	MEKONG_URL=http://127.0.0.1:$1
 	export MEKONG_URL
 	waited=0
-	until curl -fsS -o "$work/ready" "$MEKONG_URL/readyz" 2>/dev/null; do
+	until node -e 'fetch(process.env.MEKONG_URL + "/readyz").then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))'; do
 		kill -0 "$server" 2>/dev/null || { tail -n 40 "$work/log" >&2; die "bin/mekong ended while starting; its last lines are above."; }
 		[ "$waited" -lt 120 ] || { tail -n 40 "$work/log" >&2; die "bin/mekong was not ready within 60 seconds; its last lines are above."; }
 		waited=$((waited + 1))

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Release files into dist/: one archive and one bill of materials (CycloneDX) per platform, and SHA256SUMS over all.
-# The same commit and the same Go give the same bytes: paths are trimmed and times come from the commit.
+# The same commit and the same Go give the same archives: paths are trimmed and times come from the commit.
 set -eu
 . "$(dirname "$0")/lib.sh"
 
