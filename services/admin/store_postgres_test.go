@@ -18,6 +18,20 @@ func tables() []string {
 	}
 }
 
+// countRows forgets the filter on purpose.
+func countRows(table string, n *int) func(context.Context, pgx.Tx) error {
+	return func(ctx context.Context, tx pgx.Tx) error {
+		return tx.QueryRow(ctx, "SELECT count(*) FROM "+table).Scan(n)
+	}
+}
+
+func exec(statement string) func(context.Context, pgx.Tx) error {
+	return func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, statement)
+		return err
+	}
+}
+
 // Statements without any filter, as if someone had forgotten it.
 func TestAForgottenFilterShowsNothing(t *testing.T) {
 	t.Parallel()
@@ -25,23 +39,18 @@ func TestAForgottenFilterShowsNothing(t *testing.T) {
 	s := newService(t, NewPostgresStore(db))
 	boot, err := s.Bootstrap(t.Context(), BootstrapInput{Demo: true})
 	require.NoError(t, err)
-	count := func(table string, n *int) func(context.Context, pgx.Tx) error {
-		return func(ctx context.Context, tx pgx.Tx) error {
-			return tx.QueryRow(ctx, "SELECT count(*) FROM "+table).Scan(n)
-		}
-	}
 	for _, table := range tables() {
 		var n int
-		require.NoError(t, db.AsSystem(t.Context(), count(table, &n)))
+		require.NoError(t, db.AsSystem(t.Context(), countRows(table, &n)))
 		require.Positive(t, n, table)
-		require.NoError(t, db.InTx(t.Context(), count(table, &n)))
+		require.NoError(t, db.InTx(t.Context(), countRows(table, &n)))
 		require.Zero(t, n, table)
-		require.NoError(t, db.InWorkspace(t.Context(), ids.New(), count(table, &n)))
+		require.NoError(t, db.InWorkspace(t.Context(), ids.New(), countRows(table, &n)))
 		require.Zero(t, n, table)
 	}
 	for _, table := range []string{"admin.source", "admin.workspace"} {
 		var n int
-		require.NoError(t, db.InWorkspace(t.Context(), boot.DemoWorkspaceID, count(table, &n)))
+		require.NoError(t, db.InWorkspace(t.Context(), boot.DemoWorkspaceID, countRows(table, &n)))
 		require.Equal(t, 1, n, table)
 	}
 	stranger := ids.New()
