@@ -20,6 +20,7 @@ up: engines build ## build and start everything on this machine with the demo wo
 
 .PHONY: build
 build: $(WEB_DIST)/index.html ## bin/mekong with the web pages inside
+	@tools/go-tools.sh --need
 	@$(GO_BUILD) -o bin/mekong ./services/cmd/mekong
 
 .PHONY: kafka-real

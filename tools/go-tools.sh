@@ -1,5 +1,6 @@
 #!/bin/sh
 # Pinned Go tools into .tools/bin. Usage: tools/go-tools.sh [NAME...]   (no name: all of them)
+#                                         tools/go-tools.sh --need      (only checks that Go itself is there)
 set -eu
 . "$(dirname "$0")/lib.sh"
 
@@ -12,6 +13,10 @@ protoc-gen-openapiv3 github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openap
 cyclonedx-gomod github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 '
 
+if [ "${1:-}" = --need ]; then
+	need_go
+	exit 0
+fi
 bin=$TOOLS_DIR/bin
 [ $# -gt 0 ] || set -- $(printf '%s' "$PINS" | sed 's/ .*//')
 
