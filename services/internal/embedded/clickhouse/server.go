@@ -271,10 +271,23 @@ func (s *server) execute(ctx context.Context, c *connection, req *request, resp 
 	if err := s.guard.checkClass(req.stmt, a, req.role, req.get); err != nil {
 		return a.class == classReadOnly, err
 	}
+	if a.class == classUnknown {
+		return false, explainUnparsed(c, tag+req.stmt.sql)
+	}
 	if req.stmt.insertData {
 		return false, s.insert(ctx, c, req, resp, tag)
 	}
 	return a.class == classReadOnly, s.query(ctx, c, req, resp, tag)
+}
+
+// explainUnparsed lets the engine say what is wrong with a text that its parser refused.
+func explainUnparsed(c *connection, sql string) error {
+	r, err := c.query(sql, "Null", params{})
+	if err != nil {
+		return err
+	}
+	r.free()
+	return newException(codeSyntaxError, "SYNTAX_ERROR", "Empty query")
 }
 
 // handshake is the first statement of clickhouse-go on each connection.
