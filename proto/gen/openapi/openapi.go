@@ -7,5 +7,5 @@ import _ "embed"
 //go:embed mekong.json
 var document string
 
-// Document returns the document as JSON.
-func Document() string { return document }
+// Document returns a copy of the document as JSON.
+func Document() []byte { return []byte(document) }
