@@ -86,7 +86,7 @@ func (db *DB) QueryRow(ctx context.Context, query string, args []any, dest ...an
 	if err != nil {
 		return err
 	}
-	defer rows.Close() //nolint:errcheck // the row is read by then
+	defer rows.Close()
 	if !rows.Next() {
 		if err := rows.Err(); err != nil {
 			return Classify(err)

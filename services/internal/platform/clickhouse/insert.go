@@ -167,7 +167,7 @@ func (db *DB) post(ctx context.Context, statement, contentType string, params ur
 	if err != nil {
 		return classifyTransport(ctx, err)
 	}
-	defer res.Body.Close() //nolint:errcheck // read to its end
+	defer res.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxErrorBytes))
 	if err != nil {
 		return classifyTransport(ctx, err)

@@ -104,7 +104,7 @@ func StopClickHouse() {
 }
 
 func (s *clickhouseServer) start(ctx context.Context) error {
-	if s.url = os.Getenv(clickhouseVariable); s.url == "" {
+	if s.url = os.Getenv(clickhouseVariable); s.url == "" { //nolint:forbidigo // tests have no config; the variable is their contract
 		if err := s.startEmbedded(ctx); err != nil {
 			return err
 		}
@@ -192,4 +192,3 @@ func workspaceRoot() (string, error) {
 		dir = parent
 	}
 }
-
