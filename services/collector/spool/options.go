@@ -80,4 +80,6 @@ func (o Options) validate() error {
 }
 
 // maxAppendBytes keeps one append from filling more than the room that trimming can always make.
-func (o Options) maxAppendBytes() int { return int(min(o.MaxBytes/4, o.MaxWaitingBytes, maxBlockBytes)) }
+func (o Options) maxAppendBytes() int {
+	return int(min(o.MaxBytes/4, o.MaxWaitingBytes, maxBlockBytes))
+}

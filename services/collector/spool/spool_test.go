@@ -278,7 +278,9 @@ func TestWaitingAppendsShareOneSync(t *testing.T) {
 	before := disk.syncs
 	var wg sync.WaitGroup
 	appendOne := func(i int) {
-		wg.Go(func() { require.NoError(t, s.Append(context.WithoutCancel(t.Context()), []spool.Record{record(i, 10)})) })
+		wg.Go(func() {
+			require.NoError(t, s.Append(context.WithoutCancel(t.Context()), []spool.Record{record(i, 10)}))
+		})
 	}
 	appendOne(0)
 	<-held
