@@ -44,14 +44,14 @@ func inClosedFolder(t *testing.T, cfg postgres.Config, owner int) postgres.Confi
 
 func TestRootBecomesAnUnprivilegedUser(t *testing.T) {
 	t.Parallel()
-	server := start(t, testConfig(t))
+	server := start(t, quickConfig(t))
 	require.NotEqual(t, "0", status(t, server.PID(), "Uid"))
 	require.Equal(t, "0000000000000000", status(t, server.PID(), "CapEff"), "no right is kept that is not needed")
 }
 
 func TestRunsUnderAClosedFolder(t *testing.T) {
 	t.Parallel()
-	cfg := inClosedFolder(t, testConfig(t), 0)
+	cfg := inClosedFolder(t, quickConfig(t), 0)
 	server := start(t, cfg)
 	require.Equal(t, 1, scalar[int](t, server.connect(), "SELECT 1"))
 	require.NotEqual(t, "0", status(t, server.PID(), "Uid"))

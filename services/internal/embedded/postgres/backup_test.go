@@ -88,7 +88,7 @@ func TestBackupWhileWritingAndRestoreElsewhere(t *testing.T) {
 func TestADamagedBackupIsRefused(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(reachableDir(t), "backup")
-	server := start(t, testConfig(t))
+	server := start(t, quickConfig(t))
 	_, err := server.Backup(t.Context(), dir)
 	require.NoError(t, err)
 	require.NoError(t, server.stop())
@@ -104,7 +104,7 @@ func TestADamagedBackupIsRefused(t *testing.T) {
 			copied := filepath.Join(t.TempDir(), "backup")
 			require.NoError(t, os.CopyFS(copied, os.DirFS(dir)))
 			spoil(copied)
-			cfg := testConfig(t)
+			cfg := quickConfig(t)
 			err := postgres.Restore(t.Context(), cfg, copied)
 			require.Equal(t, "backup_damaged", errs.CodeOf(err), "%v", err)
 			for _, folder := range []string{"pg", "pg.new"} {

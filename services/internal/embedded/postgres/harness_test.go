@@ -30,6 +30,14 @@ func testConfig(t *testing.T) postgres.Config {
 	return cfg
 }
 
+// quickConfig does not sync: for tests in which nothing is killed.
+func quickConfig(t *testing.T) postgres.Config {
+	t.Helper()
+	cfg := testConfig(t)
+	cfg.UnsafeNoSync = true
+	return cfg
+}
+
 // reachableDir is a temporary folder that the server's user may enter: t.TempDir's parents are closed to others.
 func reachableDir(t *testing.T) string {
 	t.Helper()

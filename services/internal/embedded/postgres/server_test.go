@@ -1,15 +1,19 @@
 package postgres_test
 
 import (
+	"context"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/mekong-cdp/mekong/services/internal/embedded/postgres"
 	"github.com/mekong-cdp/mekong/services/internal/embedded/postgres/pgtest"
@@ -33,7 +37,7 @@ func TestConformanceOfAnExternalServer(t *testing.T) {
 
 func TestServerKeepsDataAndPasswordsAcrossRestarts(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t)
+	cfg := quickConfig(t)
 	first := start(t, cfg)
 	execute(t, first.connect(), "CREATE TABLE kept AS SELECT 42 AS n")
 	address := first.URL()
@@ -64,7 +68,7 @@ func TestPsqlCanConnectAndTheSocketAsksForThePassword(t *testing.T) {
 	t.Parallel()
 	psql, err := exec.LookPath("psql")
 	require.NoError(t, err, "install the PostgreSQL client")
-	cfg := testConfig(t)
+	cfg := quickConfig(t)
 	server := start(t, cfg)
 	out, err := exec.CommandContext(t.Context(), psql, server.URL(), "-XAtc", "SELECT 6 * 7").CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -83,7 +87,7 @@ func TestPsqlCanConnectAndTheSocketAsksForThePassword(t *testing.T) {
 
 func TestTheLogHoldsNoStatementAndNoValue(t *testing.T) {
 	t.Parallel()
-	server := start(t, testConfig(t))
+	server := start(t, quickConfig(t))
 	conn := server.connect()
 	execute(t, conn, "CREATE TABLE person (email text PRIMARY KEY)")
 	for _, statement := range []string{
@@ -105,7 +109,7 @@ func TestTheLogHoldsNoStatementAndNoValue(t *testing.T) {
 
 func TestStartSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
-	made := testConfig(t)
+	made := quickConfig(t)
 	require.NoError(t, start(t, made).stop())
 
 	for name, tc := range map[string]struct {
@@ -142,7 +146,7 @@ func TestStartSaysWhatIsWrong(t *testing.T) {
 		}, "embedded_postgres_listen", errs.Invalid, "loopback"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := testConfig(t)
+			cfg := quickConfig(t)
 			out, err := exec.CommandContext(t.Context(), "cp", "-a", made.DataDir+"/.", cfg.DataDir).CombinedOutput()
 			require.NoError(t, err, "%s", out)
 			tc.spoil(t, &cfg)
@@ -156,7 +160,7 @@ func TestStartSaysWhatIsWrong(t *testing.T) {
 
 func TestASecondServerOnTheSameDataIsRefused(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t)
+	cfg := quickConfig(t)
 	start(t, cfg)
 	_, err := tryStart(t, cfg)
 	require.Equal(t, "data_dir_in_use", errs.CodeOf(err))
@@ -176,7 +180,7 @@ func TestAHalfFinishedInitdbIsRepeated(t *testing.T) {
 
 func TestALostPasswordFileIsReplaced(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t)
+	cfg := quickConfig(t)
 	require.NoError(t, start(t, cfg).stop())
 	for _, name := range []string{"password", "admin_password"} {
 		require.NoError(t, os.Remove(filepath.Join(cfg.DataDir, name)))
@@ -187,7 +191,7 @@ func TestALostPasswordFileIsReplaced(t *testing.T) {
 
 func TestLostLibraryLinksAreMadeAgain(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t)
+	cfg := quickConfig(t)
 	native := filepath.Join(reachableDir(t), "native")
 	require.NoError(t, os.Chmod(filepath.Dir(native), 0o755))
 	out, err := exec.CommandContext(t.Context(), "cp", "-a", filepath.Dir(cfg.BinDir), native).CombinedOutput()
@@ -215,4 +219,22 @@ func flip(t *testing.T, path string, offset int64) {
 	b[0] ^= 1
 	_, err = file.WriteAt(b[:], offset)
 	require.NoError(t, err)
+}
+
+// A server may be stopped at any moment of its start: what it leaves must be a good beginning for the next.
+func TestStoppingAtAnyMomentLeavesAGoodBeginning(t *testing.T) {
+	// Not parallel: goroutines of other tests would look like leaks of this one.
+	leaks := goleak.IgnoreCurrent()
+	cfg := quickConfig(t)
+	server, err := postgres.New(cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	for i := range 12 {
+		// From the middle of initdb to the middle of serving.
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+i*i*20)*time.Millisecond)
+		require.NoError(t, server.Runner().Run(ctx, func() {}))
+		cancel()
+		require.Zero(t, processesIn(t, cfg), "round %d", i)
+	}
+	goleak.VerifyNone(t, leaks)
+	require.Equal(t, 1, scalar[int](t, start(t, cfg).connect(), "SELECT 1"))
 }

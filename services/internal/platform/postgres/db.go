@@ -78,7 +78,7 @@ func poolConfig(cfg Config) (*pgxpool.Config, error) {
 	pc.MaxConnLifetime = cfg.MaxConnLifetime
 	pc.MaxConnLifetimeJitter = cfg.MaxConnLifetime / 10
 	pc.ConnConfig.ConnectTimeout = cfg.ConnectTimeout
-	pc.ConnConfig.Tracer = newTracer()
+	pc.ConnConfig.Tracer = tracer{}
 	params := pc.ConnConfig.RuntimeParams
 	params["TimeZone"] = "UTC"
 	if params["application_name"] == "" {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
@@ -15,25 +14,24 @@ import (
 
 // tracer makes a span of each statement, batch and copy inside a recorded trace. Span names are constant and no
 // statement text leaves: texts can hold values.
-type tracer struct{ tracer trace.Tracer }
+type tracer struct{}
 
-func newTracer() *tracer {
-	return &tracer{otel.Tracer("github.com/mekong-cdp/mekong/services/internal/platform/postgres")}
-}
+const tracerName = "github.com/mekong-cdp/mekong/services/internal/platform/postgres"
 
-func (t *tracer) start(ctx context.Context, name string, attrs ...attribute.KeyValue) context.Context {
-	if !trace.SpanFromContext(ctx).IsRecording() {
+func (tracer) start(ctx context.Context, name string, attrs ...attribute.KeyValue) context.Context {
+	parent := trace.SpanFromContext(ctx)
+	if !parent.IsRecording() {
 		// Polling loops have no trace; their statements would be thousands of roots.
 		return ctx
 	}
 	attrs = append(attrs, attribute.String("db.system.name", "postgresql"))
-	ctx, _ = t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
+	ctx, _ = parent.TracerProvider().Tracer(tracerName).Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
 	return context.WithValue(ctx, spanKey{}, true)
 }
 
 type spanKey struct{}
 
-func (t *tracer) end(ctx context.Context, err error) {
+func (tracer) end(ctx context.Context, err error) {
 	if own, _ := ctx.Value(spanKey{}).(bool); !own {
 		return
 	}
@@ -51,35 +49,35 @@ func (t *tracer) end(ctx context.Context, err error) {
 }
 
 // TraceQueryStart implements pgx.QueryTracer.
-func (t *tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+func (t tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
 	return t.start(ctx, "postgres.query", attribute.String("db.operation.name", operation(data.SQL)))
 }
 
 // TraceQueryEnd implements pgx.QueryTracer.
-func (t *tracer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryEndData) {
+func (t tracer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryEndData) {
 	t.end(ctx, data.Err)
 }
 
 // TraceBatchStart implements pgx.BatchTracer.
-func (t *tracer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
+func (t tracer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
 	return t.start(ctx, "postgres.batch", attribute.Int("db.operation.batch.size", data.Batch.Len()))
 }
 
 // TraceBatchQuery implements pgx.BatchTracer; the batch is one span.
-func (t *tracer) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (tracer) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
 
 // TraceBatchEnd implements pgx.BatchTracer.
-func (t *tracer) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchEndData) {
+func (t tracer) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchEndData) {
 	t.end(ctx, data.Err)
 }
 
 // TraceCopyFromStart implements pgx.CopyFromTracer.
-func (t *tracer) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceCopyFromStartData) context.Context {
+func (t tracer) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceCopyFromStartData) context.Context {
 	return t.start(ctx, "postgres.copy", attribute.String("db.collection.name", data.TableName.Sanitize()))
 }
 
 // TraceCopyFromEnd implements pgx.CopyFromTracer.
-func (t *tracer) TraceCopyFromEnd(ctx context.Context, _ *pgx.Conn, data pgx.TraceCopyFromEndData) {
+func (t tracer) TraceCopyFromEnd(ctx context.Context, _ *pgx.Conn, data pgx.TraceCopyFromEndData) {
 	t.end(ctx, data.Err)
 }
 
