@@ -77,7 +77,7 @@ type APIToken struct {
 // Validate reports every field that cannot be stored.
 func (t APIToken) Validate(now time.Time) error {
 	var p problems
-	p.checkName("name", t.Name)
+	p.checkName(t.Name)
 	if len(t.Scopes) == 0 {
 		p.add("scopes", "give at least one of "+scopeNames())
 	}

@@ -167,7 +167,7 @@ func (s *server) RecordAudit(ctx context.Context, in *adminv1.RecordAuditRequest
 	return &adminv1.RecordAuditResponse{}, nil
 }
 
-func (s *server) CreateApiToken( //nolint:revive // named by the contract
+func (s *server) CreateApiToken(
 	ctx context.Context, in *adminv1.CreateApiTokenRequest,
 ) (*adminv1.CreateApiTokenResponse, error) {
 	t, secret, err := s.service.CreateAPIToken(ctx, CreateAPITokenInput{
@@ -179,7 +179,7 @@ func (s *server) CreateApiToken( //nolint:revive // named by the contract
 	return &adminv1.CreateApiTokenResponse{Token: tokenProto(t), Secret: secret}, nil
 }
 
-func (s *server) ListApiTokens( //nolint:revive // named by the contract
+func (s *server) ListApiTokens(
 	ctx context.Context, _ *adminv1.ListApiTokensRequest,
 ) (*adminv1.ListApiTokensResponse, error) {
 	found, err := s.service.ListAPITokens(ctx)
@@ -189,7 +189,7 @@ func (s *server) ListApiTokens( //nolint:revive // named by the contract
 	return &adminv1.ListApiTokensResponse{Tokens: listOf(found, tokenProto)}, nil
 }
 
-func (s *server) RevokeApiToken( //nolint:revive // named by the contract
+func (s *server) RevokeApiToken(
 	ctx context.Context, in *adminv1.RevokeApiTokenRequest,
 ) (*adminv1.RevokeApiTokenResponse, error) {
 	if err := s.service.RevokeAPIToken(ctx, in.GetTokenId()); err != nil {

@@ -161,7 +161,7 @@ func (m *Module) writeSnapshot(ctx context.Context) (completed time.Time, err er
 		completed, err = m.service.PublishSnapshot(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return time.Time{}, nil
+			return time.Time{}, nil //nolint:nilerr // being stopped is no failure
 		case err == nil:
 			return completed, nil
 		case errs.KindOf(err) != errs.Unavailable && errs.KindOf(err) != errs.Conflict:

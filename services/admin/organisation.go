@@ -16,7 +16,7 @@ type Organisation struct {
 // Validate reports every field that cannot be stored.
 func (o Organisation) Validate() error {
 	var p problems
-	p.checkName("name", o.Name)
+	p.checkName(o.Name)
 	return p.err("invalid_organisation")
 }
 

@@ -131,7 +131,7 @@ func (s *Service) GetOrganisation(ctx context.Context) (Organisation, error) {
 	})
 }
 
-func set[T any](field *T, value *T) {
+func set[T any](field, value *T) {
 	if value != nil {
 		*field = *value
 	}

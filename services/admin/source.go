@@ -44,7 +44,7 @@ func (s Source) Deleted() bool { return !s.DeletedAt.IsZero() }
 // Validate reports every field that cannot be stored.
 func (s Source) Validate() error {
 	var p problems
-	p.checkName("name", s.Name)
+	p.checkName(s.Name)
 	switch s.Type {
 	case SourceWeb, SourceApp:
 	case SourceServer, SourceWebhook:

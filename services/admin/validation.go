@@ -27,13 +27,13 @@ func (p problems) err(code string) error {
 }
 
 // checkName looks at a name that people read.
-func (p *problems) checkName(field, name string) {
+func (p *problems) checkName(name string) {
 	switch {
 	case name == "":
-		p.add(field, "must not be empty")
+		p.add("name", "must not be empty")
 	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
-		p.add(field, "must be plain text without control characters")
+		p.add("name", "must be plain text without control characters")
 	case utf8.RuneCountInString(name) > maxNameLength:
-		p.add(field, "must have at most 100 characters")
+		p.add("name", "must have at most 100 characters")
 	}
 }

@@ -53,7 +53,7 @@ func (w Workspace) withoutSpaces() Workspace {
 // Validate reports every field that cannot be stored.
 func (w Workspace) Validate() error {
 	var p problems
-	p.checkName("name", w.Name)
+	p.checkName(w.Name)
 	switch {
 	case !isSlug(w.Slug):
 		p.add("slug", "must have 1 to 63 characters of a-z, 0-9 and -, and neither start nor end with -")
