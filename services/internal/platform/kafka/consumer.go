@@ -18,6 +18,13 @@ import (
 // DeadLetterSuffix is appended to a topic's name to get the topic of its dead letters.
 const DeadLetterSuffix = ".dlq"
 
+// topicGrace is how long a missing topic may take to appear: another process may be creating it.
+const topicGrace = 5 * time.Second
+
+// fetchMaxWait is how long the broker holds a fetch that finds nothing. A partition that goes on after a pause waits for
+// the fetch under way, so this bounds how long it stands still.
+const fetchMaxWait = 100 * time.Millisecond
+
 // ConsumerConfig says what a Consumer reads and how patient it is.
 type ConsumerConfig struct {
 	// Group is the consumer group: mekong.<context>.<purpose>. It names the runner too.
@@ -53,7 +60,7 @@ type ConsumerConfig struct {
 func DefaultConsumerConfig(group string, topics ...string) ConsumerConfig {
 	return ConsumerConfig{
 		Group: group, Topics: topics,
-		MaxRecords: 2_000, QueueRecords: 8_000,
+		MaxRecords: 2_000, QueueRecords: 10_000,
 		CommitInterval: 200 * time.Millisecond,
 		MaxAttempts:    5, BackoffMin: 100 * time.Millisecond, BackoffMax: 15 * time.Second,
 		StopTimeout: 20 * time.Second, SessionTimeout: 10 * time.Second,
@@ -167,7 +174,7 @@ func (c *Consumer) groupOptions() []kgo.Opt {
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxBytes(c.cfg.FetchMaxBytes),
 		kgo.FetchMaxPartitionBytes(c.cfg.FetchMaxBytes),
-		kgo.FetchMaxWait(500 * time.Millisecond),
+		kgo.FetchMaxWait(fetchMaxWait),
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
 		kgo.AdjustFetchOffsetsFn(c.assign),
@@ -193,27 +200,36 @@ func (c *Consumer) waitForTopics(ctx context.Context, client *kgo.Client) error 
 	for _, t := range c.cfg.Topics {
 		names = append(names, t, t+DeadLetterSuffix)
 	}
+	give := c.clock.Now().Add(topicGrace)
 	for attempt := 0; ; attempt++ {
 		askCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		counts, err := partitionCounts(askCtx, client, names)
 		cancel()
 		if err == nil {
-			for _, n := range names {
-				if counts[n] == 0 {
-					return errs.New(errs.Precondition, "topic_missing",
-						fmt.Sprintf("Topic %s does not exist; create it with `mekong topics apply`", n))
-				}
-			}
-			return nil
+			err = missingTopic(names, counts)
 		}
-		if errs.KindOf(err) != errs.Unavailable {
+		switch {
+		case err == nil:
+			return nil
+		case errs.KindOf(err) == errs.Unavailable:
+			give = c.clock.Now().Add(topicGrace)
+			c.log.Warn("kafka does not answer, waiting for it", "error", err)
+		case errs.KindOf(err) != errs.Precondition || c.clock.Now().After(give):
 			return err
 		}
-		c.log.Warn("kafka does not answer, waiting for it", "error", err)
 		if !c.sleep(ctx, nil, c.backoff(attempt)) {
 			return ctx.Err()
 		}
 	}
+}
+
+func missingTopic(names []string, counts map[string]int32) error {
+	for _, n := range names {
+		if counts[n] == 0 {
+			return errs.New(errs.Precondition, "topic_missing", fmt.Sprintf("Topic %s does not exist; create it with `mekong topics apply`", n))
+		}
+	}
+	return nil
 }
 
 // consume polls until ctx is done or something fails that waiting does not heal.
@@ -271,24 +287,20 @@ func (c *Consumer) poll(ctx context.Context, client *kgo.Client) error {
 func (c *Consumer) enqueue(client *kgo.Client, f kgo.FetchTopicPartition) {
 	tp := TopicPartition{Topic: f.Topic, Partition: f.Partition}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	p := c.parts[tp]
 	if p == nil {
-		c.mu.Unlock()
 		return
 	}
-	if f.HighWatermark > 0 {
-		p.highWatermark = f.HighWatermark
-	}
+	p.highWatermark = max(p.highWatermark, f.HighWatermark)
 	if len(f.Records) == 0 {
-		c.mu.Unlock()
 		return
 	}
 	p.queued += len(f.Records)
-	pause := p.queued >= c.cfg.QueueRecords && !p.paused
-	p.paused = p.paused || pause
 	p.lane.push(&Batch{Topic: f.Topic, Partition: f.Partition, Records: f.Records})
-	c.mu.Unlock()
-	if pause {
+	if p.queued >= c.cfg.QueueRecords && !p.paused {
+		p.paused = true
+		// Under the lock, like the resume in cut: in the other order the partition would stay paused for good.
 		client.PauseFetchPartitions(map[string][]int32{f.Topic: {f.Partition}})
 	}
 }

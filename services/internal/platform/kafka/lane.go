@@ -117,6 +117,7 @@ func (l *lane) length() int {
 func (l *lane) cut() []*Batch {
 	c := l.c
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	byPart := map[TopicPartition]*Batch{}
 	var out []*Batch
 	resume := map[string][]int32{}
@@ -144,10 +145,8 @@ func (l *lane) cut() []*Batch {
 			}
 		}
 	}
-	client := c.client
-	c.mu.Unlock()
-	if len(resume) > 0 && client != nil {
-		client.ResumeFetchPartitions(resume)
+	if len(resume) > 0 && c.client != nil {
+		c.client.ResumeFetchPartitions(resume)
 	}
 	return out
 }

@@ -64,13 +64,14 @@ func EnsureTopics(ctx context.Context, client *kgo.Client, specs []TopicSpec) er
 	if err != nil {
 		return err
 	}
-	var wrong []string
+	var wrong, created []string
 	for _, s := range specs {
 		n, ok := counts[s.Name]
 		if !ok {
 			if n, err = create(ctx, client, s); err != nil {
 				return err
 			}
+			created = append(created, s.Name)
 		}
 		if n != s.Partitions {
 			wrong = append(wrong, fmt.Sprintf("%s has %d, not %d", s.Name, n, s.Partitions))
@@ -81,6 +82,26 @@ func EnsureTopics(ctx context.Context, client *kgo.Client, specs []TopicSpec) er
 		return errs.New(errs.Precondition, "partition_count_differs",
 			"The partition count of a topic is fixed for its life: "+strings.Join(wrong, "; ")+
 				". Set the configured count to what exists, or move the data to a topic of another name")
+	}
+	return waitVisible(ctx, client, created)
+}
+
+// waitVisible waits until the broker tells of the topics: it learns of a new one a moment after it was created.
+func waitVisible(ctx context.Context, client *kgo.Client, names []string) error {
+	for len(names) > 0 {
+		counts, err := partitionCounts(ctx, client, names)
+		if err != nil {
+			return err
+		}
+		if len(counts) == len(names) {
+			return nil
+		}
+		wait := time.NewTimer(20 * time.Millisecond)
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			return errKafkaAway(ctx.Err())
+		}
 	}
 	return nil
 }
