@@ -48,7 +48,7 @@ func decodeFields(b []byte) (eventFields, error) {
 	var f eventFields
 	for len(b) > 0 {
 		number, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
+		if n < 0 || !number.IsValid() {
 			return eventFields{}, errMalformed()
 		}
 		b = b[n:]
@@ -85,8 +85,8 @@ func validField(number protowire.Number, v []byte) bool {
 		return utf8.Valid(v)
 	case 6, 7, 8, 9: // timestamps
 		for len(v) > 0 {
-			_, _, n := protowire.ConsumeField(v)
-			if n < 0 {
+			number, _, n := protowire.ConsumeField(v)
+			if n < 0 || !number.IsValid() {
 				return false
 			}
 			v = v[n:]

@@ -78,6 +78,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte{0xaa, 0x01, 0x02, 0x01, 0x80})              // packed flags that end early
 	f.Add([]byte{0x0b, 0x0c})                                // an empty group
 	f.Add(protowire.AppendTag(nil, 1, protowire.VarintType)) // no value
+	f.Add([]byte("\xc8\xc8\xc8\xc80\xc8\xc8\xc80"))          // a field number that is too high
 	f.Fuzz(func(t *testing.T, raw []byte) { sameAsGenerated(t, raw) })
 }
 
