@@ -17,7 +17,9 @@ import (
 
 	"github.com/mekong-cdp/mekong/services/internal/embedded/postgres"
 	"github.com/mekong-cdp/mekong/services/internal/embedded/postgres/pgtest"
+	"github.com/mekong-cdp/mekong/services/internal/platform/config"
 	"github.com/mekong-cdp/mekong/services/internal/platform/errs"
+	platform "github.com/mekong-cdp/mekong/services/internal/platform/postgres"
 )
 
 func TestConformance(t *testing.T) {
@@ -237,4 +239,23 @@ func TestStoppingAtAnyMomentLeavesAGoodBeginning(t *testing.T) {
 	}
 	goleak.VerifyNone(t, leaks)
 	require.Equal(t, 1, scalar[int](t, start(t, cfg).connect(), "SELECT 1"))
+}
+
+func TestOpenWaitsForAServerThatStarts(t *testing.T) {
+	t.Parallel()
+	cfg := quickConfig(t)
+	require.NoError(t, start(t, cfg).stop())
+	server, err := postgres.New(cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	pool := platform.DefaultConfig()
+	pool.URL, pool.OpenTimeout = config.Secret(server.URL()), patience
+	opened := make(chan error, 1)
+	go func() {
+		_, err := platform.Open(t.Context(), pool)
+		opened <- err
+	}()
+	require.Error(t, server.Runner().Ready(t.Context()))
+	start(t, cfg)
+	// It got through, to a server on which nothing was migrated: that, waiting does not mend.
+	require.Equal(t, "database_not_bootstrapped", errs.CodeOf(<-opened))
 }

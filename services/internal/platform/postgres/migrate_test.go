@@ -1,13 +1,17 @@
 package postgres_test
 
 import (
+	"context"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/mekong-cdp/mekong/services/internal/platform/config"
 	"github.com/mekong-cdp/mekong/services/internal/platform/errs"
+	"github.com/mekong-cdp/mekong/services/internal/platform/ids"
 	"github.com/mekong-cdp/mekong/services/internal/platform/postgres"
 	"github.com/mekong-cdp/mekong/services/internal/platform/testkit"
 )
@@ -105,4 +109,32 @@ func replaceDatabase(t *testing.T, address, name string) string {
 	require.NoError(t, err)
 	u.Path = "/" + name
 	return u.String()
+}
+
+func TestALoginWithoutTheRightsIsToldWhichItNeeds(t *testing.T) {
+	t.Parallel()
+	address := testkit.PostgresURL(t)
+	conn, err := pgx.Connect(t.Context(), address)
+	require.NoError(t, err)
+	poor := "poor_" + strings.ReplaceAll(ids.New(), "-", "")
+	_, err = conn.Exec(t.Context(), "CREATE ROLE "+poor+" LOGIN PASSWORD 'x'")
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := conn.Exec(context.WithoutCancel(t.Context()), "DROP ROLE "+poor)
+		require.NoError(t, err)
+		require.NoError(t, conn.Close(context.WithoutCancel(t.Context())))
+	})
+	url := replaceUser(t, address, poor, "x")
+	require.Equal(t, "bootstrap_not_permitted", errs.CodeOf(postgres.Bootstrap(t.Context(), url)))
+	cfg := postgres.DefaultConfig()
+	cfg.URL = config.Secret(url)
+	_, err = postgres.Open(t.Context(), cfg)
+	require.Equal(t, "role_not_granted", errs.CodeOf(err))
+}
+
+func TestASetNeedsAValidName(t *testing.T) {
+	t.Parallel()
+	address := testkit.PostgresURL(t)
+	err := postgres.Migrate(t.Context(), address, []postgres.Set{{Name: "Bad Name", FS: shop().FS}})
+	require.Equal(t, "migration_set_invalid", errs.CodeOf(err))
 }

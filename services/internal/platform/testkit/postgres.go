@@ -58,7 +58,7 @@ func PostgresURL(t testing.TB) string {
 	}
 	require.NoError(t, s.err)
 	name := "test_" + strings.ReplaceAll(ids.New(), "-", "")
-	_, err := s.admin.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+postgresTemplate+" OWNER mekong")
+	_, err := s.admin.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+postgresTemplate+" OWNER mekong STRATEGY FILE_COPY")
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		s.mu.Lock()

@@ -113,12 +113,12 @@ func begin(t *testing.T, db *postgres.DB) pgx.Tx {
 	return tx
 }
 
-func waiting(t *testing.T, db *postgres.DB) (n int) {
+func waiting(t *testing.T, db *postgres.DB) int {
 	t.Helper()
-	require.NoError(t, db.AsSystem(t.Context(), func(ctx context.Context, tx pgx.Tx) error {
-		return tx.QueryRow(ctx, "SELECT count(*) FROM shop.outbox").Scan(&n)
-	}))
-	return n
+	rows, oldest, err := table.Backlog(t.Context(), db)
+	require.NoError(t, err)
+	require.Equal(t, rows > 0, oldest > 0)
+	return int(rows)
 }
 
 func TestRowsArriveWholeAndAreDeleted(t *testing.T) {

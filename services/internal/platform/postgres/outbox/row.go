@@ -84,4 +84,12 @@ func (t Table) AppendSerialized(ctx context.Context, tx pgx.Tx, rows ...Row) err
 	return t.Append(ctx, tx, rows...)
 }
 
+// Backlog returns how many rows wait and how long the oldest has, by the server's clock.
+func (t Table) Backlog(ctx context.Context, db *postgres.DB) (rows int64, oldest time.Duration, err error) {
+	err = db.AsSystem(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		return tx.QueryRow(ctx, "SELECT count(*), coalesce(greatest(clock_timestamp() - min(created_at), '0'), '0') FROM "+t.name()).Scan(&rows, &oldest)
+	}, postgres.ReadOnly)
+	return rows, oldest, err
+}
+
 func (t Table) name() string { return pgx.Identifier{t.Schema, "outbox"}.Sanitize() }
