@@ -27,8 +27,8 @@ func DefaultConfig() Config {
 		FlushInterval: 800 * time.Millisecond,
 		MaxRows:       10_000,
 		MaxBytes:      64 << 20,
-		InsertTimeout: 30 * time.Second,
-		SettleTimeout: time.Minute,
+		InsertTimeout: 2 * time.Minute,
+		SettleTimeout: 2 * time.Minute,
 		SweepInterval: time.Minute,
 		SweepWindow:   time.Hour,
 	}

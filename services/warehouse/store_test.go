@@ -256,12 +256,12 @@ func TestClickHouseTakesMoreMonthsThanItsDefaultAllows(t *testing.T) {
 	t.Parallel()
 	tables := openClickHouseTables(t)
 	var rows []*Row
-	for i := range 150 {
+	for i := range 105 {
 		rows = append(rows, build(t, resolved(0, int64(i), withTime(testTime().AddDate(0, -i, 0)))))
 	}
 	batch := newBatch(len(rows))
 	require.NoError(t, tables.Insert(t.Context(), batch, rows))
-	requireCounts(t, tables, batch, 150)
+	requireCounts(t, tables, batch, 105)
 }
 
 func TestClickHouseScansHashes(t *testing.T) {
