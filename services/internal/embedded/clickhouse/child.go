@@ -203,7 +203,8 @@ func openServer(ctx context.Context, cfg childConfig, dir layout, log *slog.Logg
 	}
 	s := &server{
 		log: log, pool: &pool{lib: lib, args: args}, accounts: map[string]account{}, inflight: &inflight{byID: map[string]*running{}},
-		slots: make(chan struct{}, cfg.MaxConcurrentQueries), queueTime: cfg.MaxQueueTime, buffer: cfg.ResponseBufferBytes, tempDir: dir.temp(),
+		classes: &classCache{known: map[string]analysis{}},
+		slots:   make(chan struct{}, cfg.MaxConcurrentQueries), queueTime: cfg.MaxQueueTime, buffer: cfg.ResponseBufferBytes, tempDir: dir.temp(),
 	}
 	for name, user := range cfg.Accounts {
 		r := roleReader

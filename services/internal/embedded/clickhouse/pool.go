@@ -11,12 +11,16 @@ const (
 	maxIdleSessions = 12
 	// idleSessionTime after which an unused session is closed.
 	idleSessionTime = time.Minute
+	// maxSessionUses after which a session is replaced: the engine keeps a little memory for each statement of a connection.
+	maxSessionUses = 500
 )
 
-// pool keeps sessions that finished a read without an error, by what they were prepared with.
+// pool keeps sessions whose last statement ended well, by what they were prepared with.
 type pool struct {
 	lib  *library
 	args []string
+
+	closing sync.WaitGroup
 
 	mu     sync.Mutex
 	idle   []idleSession // oldest first
@@ -44,12 +48,13 @@ func (p *pool) get(ctx context.Context, key string, setup []string) (*session, e
 	return openSession(ctx, p.lib, p.args, setup)
 }
 
-// put gives a session back for reuse. Only sessions whose last statement was a read and ended well may come back.
+// put gives a session back for reuse. Only sessions whose last statement left nothing behind and ended well may come back.
 func (p *pool) put(key string, s *session) {
+	s.uses++
 	p.mu.Lock()
 	var surplus *session
 	switch {
-	case p.closed:
+	case p.closed, s.uses >= maxSessionUses:
 		surplus = s
 	default:
 		p.idle = append(p.idle, idleSession{key: key, since: time.Now(), session: s})
@@ -60,9 +65,12 @@ func (p *pool) put(key string, s *session) {
 	}
 	p.mu.Unlock()
 	if surplus != nil {
-		surplus.close()
+		p.discard(surplus)
 	}
 }
+
+// discard closes a session without making its statement wait for that.
+func (p *pool) discard(s *session) { p.closing.Go(s.close) }
 
 // trim closes sessions that were not used for a while.
 func (p *pool) trim(now time.Time) {
@@ -88,4 +96,5 @@ func (p *pool) close() {
 	for _, s := range idle {
 		s.close()
 	}
+	p.closing.Wait()
 }

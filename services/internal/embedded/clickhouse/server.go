@@ -29,6 +29,7 @@ type server struct {
 	guard         guard
 	knownSettings nameSet
 	inflight      *inflight
+	classes       *classCache
 	slots         chan struct{}
 	queueTime     time.Duration
 	buffer        int
@@ -113,7 +114,8 @@ func (s *server) serve(r *http.Request, req *request, resp *response) (err error
 	if err := s.guard.checkTokens(req.stmt, req.role); err != nil {
 		return err
 	}
-	if k, ok, err := parseKill(req.stmt); ok {
+	k, isKill, err := parseKill(req.stmt)
+	if isKill {
 		if err == nil && req.role != roleOwner {
 			err = refused("KILL QUERY is for the owner only")
 		}
@@ -130,10 +132,12 @@ func (s *server) serve(r *http.Request, req *request, resp *response) (err error
 	if req.isHandshake() {
 		return sendHandshake(req, resp)
 	}
-	if err := s.takeSlot(ctx); err != nil {
-		return err
+	if !isKill { // what makes room must not wait for room
+		if err := s.takeSlot(ctx); err != nil {
+			return err
+		}
+		defer func() { <-s.slots }()
 	}
-	defer func() { <-s.slots }()
 	return s.cause(ctx, s.run(ctx, req, resp, entry))
 }
 
@@ -183,7 +187,7 @@ func (s *server) run(ctx context.Context, req *request, resp *response, entry *r
 		if reusable {
 			s.pool.put(key, sess)
 		} else {
-			sess.close()
+			s.pool.discard(sess)
 		}
 	}()
 	ended := make(chan struct{})
@@ -199,12 +203,12 @@ func (s *server) run(ctx context.Context, req *request, resp *response, entry *r
 				err = newException(codeUnknownException, "LOGICAL_ERROR", "The engine door failed; the log has the reason")
 			}
 		}()
-		var read bool
-		read, err = s.execute(ctx, c, req, resp, entry.tag)
+		var clean bool
+		clean, err = s.execute(ctx, c, req, resp, entry.tag)
 		if e := (*exception)(nil); errors.As(err, &e) {
 			err = e.shifted(len(entry.tag))
 		}
-		reusable = err == nil && read && ctx.Err() == nil
+		reusable = err == nil && clean && ctx.Err() == nil
 	})
 	return err
 }
@@ -258,26 +262,59 @@ func (s *server) killTagged(ctx context.Context, tag string) {
 	}
 }
 
-// execute classifies the statement with the engine's parser and runs it. read tells whether it only read.
-func (s *server) execute(ctx context.Context, c *connection, req *request, resp *response, tag string) (read bool, err error) {
+// execute classifies the statement with the engine's parser and runs it. clean tells that, unless it failed, it left
+// nothing behind in the connection: reads and streamed inserts do not.
+func (s *server) execute(ctx context.Context, c *connection, req *request, resp *response, tag string) (clean bool, err error) {
 	classified := req.stmt.sql
 	if req.stmt.insertData {
 		classified += " FORMAT " + req.stmt.format // without it the engine's parser misses the rows
 	}
-	a, err := c.classify(classified)
+	a, err := s.classes.of(c, classified)
 	if err != nil {
 		return false, err
 	}
 	if err := s.guard.checkClass(req.stmt, a, req.role, req.get); err != nil {
-		return a.class == classReadOnly, err
+		return false, err
 	}
-	if a.class == classUnknown {
+	switch {
+	case a.class == classUnknown:
 		return false, explainUnparsed(c, tag+req.stmt.sql)
+	case req.stmt.insertData:
+		return true, s.insert(ctx, c, req, resp, tag)
+	default:
+		return a.class == classReadOnly, s.query(ctx, c, req, resp, tag)
 	}
-	if req.stmt.insertData {
-		return false, s.insert(ctx, c, req, resp, tag)
+}
+
+// classCache remembers how the engine classified short texts: applications send the same few again and again.
+type classCache struct {
+	mu    sync.Mutex
+	known map[string]analysis
+}
+
+const (
+	maxClasses    = 1000
+	maxClassBytes = 4 << 10
+)
+
+func (k *classCache) of(c *connection, sql string) (analysis, error) {
+	k.mu.Lock()
+	a, ok := k.known[sql]
+	k.mu.Unlock()
+	if ok {
+		return a, nil
 	}
-	return a.class == classReadOnly, s.query(ctx, c, req, resp, tag)
+	a, err := c.classify(sql)
+	if err != nil || len(sql) > maxClassBytes {
+		return a, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.known) >= maxClasses {
+		clear(k.known)
+	}
+	k.known[sql] = a
+	return a, nil
 }
 
 // explainUnparsed lets the engine say what is wrong with a text that its parser refused.

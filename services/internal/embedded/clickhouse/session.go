@@ -10,6 +10,7 @@ import (
 type session struct {
 	work chan func(*connection)
 	gone chan struct{}
+	uses int // counted by the pool
 }
 
 // openSession opens a connection on a new thread and prepares it with statements such as USE and SET.
