@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mekong-cdp/mekong/services/internal/platform/errs"
+	"github.com/mekong-cdp/mekong/services/internal/platform/tenant"
 )
 
 // RecordAudit writes what another service's user did; repeating an id changes nothing. For services only.
@@ -54,7 +55,7 @@ func requireOwner(ctx context.Context, tx Tx, entry AuditEntry) error {
 
 // ListAuditEntriesInput asks for a page of the audit log.
 type ListAuditEntriesInput struct {
-	// WorkspaceID is empty for everything that the caller may see.
+	// WorkspaceID is empty for everything that the caller may see: its organisation, or its one workspace.
 	WorkspaceID string
 	// PageSize is 0 for the default.
 	PageSize  int
@@ -78,22 +79,37 @@ func (s *Service) ListAuditEntries(ctx context.Context, in ListAuditEntriesInput
 	if err != nil {
 		return nil, "", err
 	}
-	var access Access
-	if in.WorkspaceID == "" {
-		access, err = s.accessOf(ctx, p)
-	} else {
-		_, access, err = s.enter(ctx, scopeAuditRead, in.WorkspaceID)
-	}
-	if err != nil {
-		return nil, "", err
+	workspaceID := in.WorkspaceID
+	if workspaceID == "" && !p.Service && !p.WholeOrganisation && len(p.WorkspaceIDs) > 0 {
+		// A token of one workspace sees that one.
+		workspaceID = p.WorkspaceIDs[0]
 	}
 	// One more than asked for tells whether there is another page.
-	entries, err := view(ctx, s, access, func(ctx context.Context, tx Tx) ([]AuditEntry, error) {
-		return tx.Audit.List(ctx, in.WorkspaceID, after, size+1)
-	})
+	entries, err := s.auditPage(ctx, p, workspaceID, after, size+1)
 	if err != nil || len(entries) <= size {
 		return entries, "", err
 	}
 	last := entries[size-1]
 	return entries[:size], AuditCursor{At: last.At, ID: last.ID}.String(), nil
+}
+
+func (s *Service) auditPage(
+	ctx context.Context, p tenant.Principal, workspaceID string, after AuditCursor, limit int,
+) ([]AuditEntry, error) {
+	if workspaceID == "" {
+		access, err := s.accessOf(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		return view(ctx, s, access, func(ctx context.Context, tx Tx) ([]AuditEntry, error) {
+			return tx.Audit.OfOrganisation(ctx, access.OrganisationID, after, limit)
+		})
+	}
+	_, access, err := s.enter(ctx, scopeAuditRead, workspaceID)
+	if err != nil {
+		return nil, err
+	}
+	return view(ctx, s, access, func(ctx context.Context, tx Tx) ([]AuditEntry, error) {
+		return tx.Audit.OfWorkspace(ctx, workspaceID, after, limit)
+	})
 }

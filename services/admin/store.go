@@ -111,9 +111,10 @@ type TokenStore interface {
 type AuditStore interface {
 	// Insert reports false when the entry was there already.
 	Insert(ctx context.Context, a AuditEntry) (bool, error)
-	// List returns up to limit entries after the cursor, newest first: of one workspace, or with an empty workspaceID of
-	// everything that access opens.
-	List(ctx context.Context, workspaceID string, after AuditCursor, limit int) ([]AuditEntry, error)
+	// OfWorkspace returns up to limit entries of a workspace after the cursor, newest first.
+	OfWorkspace(ctx context.Context, workspaceID string, after AuditCursor, limit int) ([]AuditEntry, error)
+	// OfOrganisation is OfWorkspace for an organisation with all its workspaces.
+	OfOrganisation(ctx context.Context, organisationID string, after AuditCursor, limit int) ([]AuditEntry, error)
 }
 
 // SnapshotStore reads and cleans what the log's readers must know.

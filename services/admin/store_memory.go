@@ -321,12 +321,18 @@ func (t memoryAudit) Insert(_ context.Context, a AuditEntry) (bool, error) {
 	return true, nil
 }
 
-func (t memoryAudit) List(_ context.Context, workspaceID string, after AuditCursor, limit int) ([]AuditEntry, error) {
+func (t memoryAudit) OfWorkspace(_ context.Context, workspaceID string, after AuditCursor, limit int) ([]AuditEntry, error) {
+	return t.page(limit, func(a AuditEntry) bool { return a.WorkspaceID == workspaceID && after.precedes(a) }), nil
+}
+
+func (t memoryAudit) OfOrganisation(_ context.Context, organisationID string, after AuditCursor, limit int) ([]AuditEntry, error) {
+	return t.page(limit, func(a AuditEntry) bool { return a.OrganisationID == organisationID && after.precedes(a) }), nil
+}
+
+func (t memoryAudit) page(limit int, keep func(AuditEntry) bool) []AuditEntry {
 	return pick(t.audit, limit,
-		func(a AuditEntry) bool {
-			return t.sees(a.OrganisationID, a.WorkspaceID) && (workspaceID == "" || a.WorkspaceID == workspaceID) && after.precedes(a)
-		},
-		func(a, b AuditEntry) int { return cmp.Or(b.At.Compare(a.At), cmp.Compare(b.ID, a.ID)) }), nil
+		func(a AuditEntry) bool { return t.sees(a.OrganisationID, a.WorkspaceID) && keep(a) },
+		func(a, b AuditEntry) int { return cmp.Or(b.At.Compare(a.At), cmp.Compare(b.ID, a.ID)) })
 }
 
 type memorySnapshot struct{ memoryTx }

@@ -12,6 +12,12 @@ type pgTokens struct{ tx pgx.Tx }
 
 const tokenColumns = `token_id, organisation_id, workspace_id, name, scopes, secret_hash, created_at, expires_at, revoked_at, last_used_at`
 
+const authenticateToken = "SELECT " + tokenColumns + `,
+	CASE WHEN workspace_id IS NOT NULL THEN ARRAY[workspace_id]
+	     ELSE ARRAY(SELECT w.workspace_id FROM admin.workspace w WHERE w.organisation_id = t.organisation_id ORDER BY 1)
+	END::text[]
+	FROM admin.api_token t WHERE secret_hash = $1`
+
 const selectToken = "SELECT " + tokenColumns + " FROM admin.api_token "
 
 func scanToken(row pgx.CollectableRow) (APIToken, error) { return scanTokenAnd(row) }
@@ -46,11 +52,7 @@ func (s pgTokens) Authenticate(ctx context.Context, hash [sha256.Size]byte) (API
 	var workspaces []string
 	t, err := one(ctx, s.tx, func(row pgx.CollectableRow) (APIToken, error) {
 		return scanTokenAnd(row, &workspaces)
-	}, errTokenNotFound(), "SELECT "+tokenColumns+`,
-		CASE WHEN workspace_id IS NOT NULL THEN ARRAY[workspace_id]
-		     ELSE ARRAY(SELECT w.workspace_id FROM admin.workspace w WHERE w.organisation_id = t.organisation_id ORDER BY 1)
-		END::text[]
-		FROM admin.api_token t WHERE secret_hash = $1`, hash[:])
+	}, errTokenNotFound(), authenticateToken, hash[:])
 	return t, workspaces, err
 }
 
@@ -88,10 +90,27 @@ func (s pgAudit) Insert(ctx context.Context, a AuditEntry) (bool, error) {
 	return tag.RowsAffected() == 1, err
 }
 
-func (s pgAudit) List(ctx context.Context, workspaceID string, after AuditCursor, limit int) ([]AuditEntry, error) {
-	return many(ctx, s.tx, scanAudit, "SELECT "+auditColumns+` FROM admin.audit_entry
-		WHERE ($1::uuid IS NULL OR workspace_id = $1)
-		  AND ($2::timestamptz IS NULL OR (at, audit_id) < ($2, $3::uuid))
-		ORDER BY at DESC, audit_id DESC LIMIT $4`,
-		nullText(workspaceID), nullTime(after.At), nullText(after.ID), limit)
+// A page is a range of an index in its order. The first one begins before a place that no entry has, so that the
+// statement, and with it the plan, is the same for all.
+const (
+	auditPage           = " AND (at, audit_id) < ($2, $3) ORDER BY at DESC, audit_id DESC LIMIT $4"
+	auditOfWorkspace    = "SELECT " + auditColumns + " FROM admin.audit_entry WHERE workspace_id = $1" + auditPage
+	auditOfOrganisation = "SELECT " + auditColumns + " FROM admin.audit_entry WHERE organisation_id = $1" + auditPage
+)
+
+func (s pgAudit) OfWorkspace(ctx context.Context, workspaceID string, after AuditCursor, limit int) ([]AuditEntry, error) {
+	at, id := place(after)
+	return many(ctx, s.tx, scanAudit, auditOfWorkspace, workspaceID, at, id, limit)
+}
+
+func (s pgAudit) OfOrganisation(ctx context.Context, organisationID string, after AuditCursor, limit int) ([]AuditEntry, error) {
+	at, id := place(after)
+	return many(ctx, s.tx, scanAudit, auditOfOrganisation, organisationID, at, id, limit)
+}
+
+func place(after AuditCursor) (at time.Time, id string) {
+	if after.isZero() {
+		return time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC), "ffffffff-ffff-ffff-ffff-ffffffffffff"
+	}
+	return after.At, after.ID
 }

@@ -158,7 +158,7 @@ func testRollback(t *testing.T, h house) {
 		waiting, err := tx.Outbox.Waiting(ctx, Change{Source: &source})
 		require.NoError(t, err)
 		require.False(t, waiting)
-		entries, err := tx.Audit.List(ctx, "", AuditCursor{}, 10)
+		entries, err := tx.Audit.OfOrganisation(ctx, h.mine.ID, AuditCursor{}, 10)
 		require.Empty(t, entries)
 		return err
 	})
@@ -361,7 +361,11 @@ func testAudit(t *testing.T, h house) {
 	})
 	list := func(access Access, workspaceID string, after AuditCursor, limit int) (found []AuditEntry) {
 		h.view(t, access, func(ctx context.Context, tx Tx) (err error) {
-			found, err = tx.Audit.List(ctx, workspaceID, after, limit)
+			if workspaceID == "" {
+				found, err = tx.Audit.OfOrganisation(ctx, h.mine.ID, after, limit)
+			} else {
+				found, err = tx.Audit.OfWorkspace(ctx, workspaceID, after, limit)
+			}
 			return err
 		})
 		return found
@@ -371,6 +375,8 @@ func testAudit(t *testing.T, h house) {
 	require.Empty(t, cmp.Diff([]AuditEntry{entries[3], entries[0]}, list(of(h.mine), h.a.ID, AuditCursor{}, 10)))
 	require.Empty(t, cmp.Diff([]AuditEntry{entries[2]}, list(in(h.b), "", AuditCursor{}, 10)))
 	require.Empty(t, list(of(h.other), "", AuditCursor{}, 10))
+	require.Empty(t, list(of(h.other), h.a.ID, AuditCursor{}, 10))
+	require.Empty(t, list(in(h.b), h.a.ID, AuditCursor{}, 10))
 
 	var paged []AuditEntry
 	var after AuditCursor
