@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -135,7 +136,7 @@ func (b *Broker) commits(ctx context.Context, admin *kadm.Client) (map[string]ka
 				continue
 			}
 			c, err := admin.FetchOffsets(ctx, g)
-			if err != nil {
+			if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 				return nil, errOwnBroker(err)
 			}
 			commits[g] = c
