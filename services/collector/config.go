@@ -97,8 +97,8 @@ func (c Config) Validate() error {
 		return invalid("collector.limits must grow from event_bytes to body_bytes to decoded_bytes")
 	case c.Limits.Depth > 512:
 		return invalid("collector.limits.depth must be at most 512")
-	case c.InFlightBytes < int64(c.Limits.DecodedBytes+c.Limits.BodyBytes):
-		return invalid("collector.in_flight_bytes must hold at least one body: limits.body_bytes and limits.decoded_bytes together")
+	case c.InFlightBytes < int64(2*c.Limits.DecodedBytes+c.Limits.BodyBytes+maxPooledBody):
+		return invalid("collector.in_flight_bytes must hold at least one body: limits.body_bytes, twice limits.decoded_bytes, and 256 KiB")
 	case c.Spool.SegmentBytes > c.Spool.MaxBytes/4:
 		return invalid("collector.spool.segment_bytes must be at most a quarter of collector.spool.max_bytes")
 	case c.Spool.CursorInterval < 0 || c.LookupTimeout < 0:

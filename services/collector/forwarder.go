@@ -65,11 +65,13 @@ func (f *forwarder) deliver(ctx context.Context, records []spool.Record) bool {
 	pending := kafkaRecords(records)
 	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
 		done, err := f.publisher.Publish(ctx, pending...)
-		n := done.Prefix()
-		f.metrics.forward(ctx, n, true)
-		if pending = pending[n:]; err == nil && len(pending) == 0 {
+		if err == nil {
+			f.metrics.forward(ctx, len(pending), true)
 			return true
 		}
+		n := done.Prefix()
+		f.metrics.forward(ctx, n, true)
+		pending = pending[n:]
 		f.metrics.forward(ctx, len(pending), false)
 		if ctx.Err() != nil {
 			return false

@@ -25,7 +25,7 @@ var (
 
 const (
 	firstRead     = 4 << 10
-	maxPooledBody = 1 << 20
+	maxPooledBody = 256 << 10
 )
 
 // bodyReader reads and decompresses bodies within the limits and within the memory that all requests share.
@@ -189,10 +189,11 @@ func fill(buf *[]byte, r io.Reader, expect, limit int, held *reservation) error 
 	}
 	for {
 		if len(p) == cap(p) {
-			if !held.take(cap(p)) {
+			size := min(2*cap(p), limit+1)
+			if !held.take(size - cap(p)) {
 				return errOverloaded
 			}
-			p = append(make([]byte, 0, 2*cap(p)), p...)
+			p = append(make([]byte, 0, size), p...)
 		}
 		n, err := r.Read(p[len(p):min(cap(p), limit+1)])
 		p = p[:len(p)+n]
