@@ -39,6 +39,29 @@ func TestFirstStartMakesOneOwnerToken(t *testing.T) {
 	require.Equal(t, token.OrganisationID, o.ID)
 }
 
+// `mekong token create` acts as a service: for the only organisation there is.
+func TestTheServicesActForTheOnlyOrganisation(t *testing.T) {
+	t.Parallel()
+	s := newService(t, NewMemoryStore())
+	ctx := asService(t.Context())
+	_, _, err := s.CreateAPIToken(ctx, CreateAPITokenInput{Name: "cli", Scopes: []string{ScopeAll}})
+	require.Equal(t, "no_organisation", errs.CodeOf(err))
+	boot, err := s.Bootstrap(ctx, BootstrapInput{Demo: true})
+	require.NoError(t, err)
+	for _, workspaceID := range []string{"", boot.DemoWorkspaceID} {
+		made, secret, err := s.CreateAPIToken(ctx, CreateAPITokenInput{Name: "cli", Scopes: []string{ScopeAll}, WorkspaceID: workspaceID})
+		require.NoError(t, err)
+		token, workspaces, err := s.AuthenticateToken(ctx, secret)
+		require.NoError(t, err)
+		require.Equal(t, []string{boot.DemoWorkspaceID}, workspaces)
+		require.Equal(t, workspaceID, token.WorkspaceID)
+		require.NoError(t, s.RevokeAPIToken(ctx, made.ID))
+	}
+	found, err := s.ListAPITokens(ctx)
+	require.NoError(t, err)
+	require.Len(t, found, 2)
+}
+
 func TestDemoCredentialsWorkOnlyInADemo(t *testing.T) {
 	t.Parallel()
 	s := newService(t, NewMemoryStore())
