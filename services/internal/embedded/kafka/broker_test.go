@@ -104,6 +104,14 @@ func tryOpen(t *testing.T, cfg embedded.Config) (*running, error) {
 	}
 }
 
+// closeSoon closes a publisher whose broker may be gone with records in flight.
+func closeSoon(t *testing.T, p *kafka.Publisher) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Second)
+	defer cancel()
+	_ = p.Close(ctx)
+}
+
 func client(t *testing.T, addr string, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	cfg := kafka.DefaultConfig()
@@ -279,7 +287,7 @@ func TestFullTopicRefusesUntilItsConsumersCatchUp(t *testing.T) {
 	kcfg.Brokers = []string{b.Addr()}
 	p, err := kafka.NewPublisher(t.Context(), kcfg, kgo.ProducerBatchCompression(kgo.NoCompression()))
 	require.NoError(t, err)
-	defer p.Close(t.Context()) //nolint:errcheck // only reads follow
+	defer closeSoon(t, p)
 	createTopic(t, p.Client(), "events", 1)
 	createTopic(t, p.Client(), "copies", 1)
 	n := 0
@@ -569,7 +577,7 @@ func TestKillDuringProduceLosesNothingAcknowledged(t *testing.T) {
 	kcfg.Brokers = []string{p.addr}
 	publisher, err := kafka.NewPublisher(t.Context(), kcfg)
 	require.NoError(t, err)
-	defer publisher.Close(t.Context()) //nolint:errcheck // records may be left behind
+	defer closeSoon(t, publisher)
 	createTopic(t, publisher.Client(), "events", 1)
 	acked := 0
 	for round := range 4 {
@@ -631,7 +639,7 @@ func TestFullDiskStopsTheBroker(t *testing.T) {
 	kcfg.Brokers, kcfg.PublishTimeout = []string{b.Addr()}, 2*time.Second
 	p, err := kafka.NewPublisher(t.Context(), kcfg, kgo.ProducerBatchCompression(kgo.NoCompression()))
 	require.NoError(t, err)
-	defer p.Close(t.Context()) //nolint:errcheck // records may be left behind
+	defer closeSoon(t, p)
 	createTopic(t, p.Client(), "events", 1)
 	acked := 0
 	for err == nil {
