@@ -76,6 +76,15 @@ func (s *Server) URL() string {
 	return s.cfg.url(loginRole, s.password, Database)
 }
 
+// ReadURL is URL for a server of another process: the password is read from its data directory.
+func ReadURL(cfg Config) (string, error) {
+	password, err := readPassword(cfg.path(passwordFile))
+	if err != nil {
+		return "", precondition(err, "password_missing", "there is no PostgreSQL here yet, or this user may not read its password")
+	}
+	return cfg.url(loginRole, password, Database), nil
+}
+
 // AdminURL is the superuser's address in the server of cfg, for backup and inspection. It holds the password. The server
 // must have run once.
 func AdminURL(cfg Config) (string, error) {
