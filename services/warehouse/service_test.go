@@ -328,6 +328,48 @@ func (p *pausedTables) Insert(ctx context.Context, b Batch, rows []*Row) error {
 	return p.Tables.Insert(ctx, b, rows)
 }
 
+// pausedCount stops after it counted until the test lets it go on.
+type pausedCount struct {
+	Tables
+	reached, resume chan struct{}
+}
+
+func (p *pausedCount) Count(ctx context.Context, b Batch) (Counts, error) {
+	counts, err := p.Tables.Count(ctx, b)
+	close(p.reached)
+	<-p.resume
+	return counts, err
+}
+
+// partly counts one row of one table, as in the middle of an insert.
+type partly struct{ Tables }
+
+func (partly) Count(context.Context, Batch) (Counts, error) { return Counts{tableEvents: 1}, nil }
+
+// Whoever settles a batch may have counted too early: if its owner commits it meanwhile, nothing of it is deleted.
+func TestASlowSettlerDeletesNothingThatWasCommitted(t *testing.T) {
+	t.Parallel()
+	ledger, tables := NewMemoryLedger(clock.Real()), NewMemoryTables()
+	owner := &pausedTables{Tables: tables, reached: make(chan struct{}), resume: make(chan struct{})}
+	settler := &pausedCount{Tables: partly{tables}, reached: make(chan struct{}), resume: make(chan struct{})}
+	stored, settled := make(chan error), make(chan error)
+	first := newTestService(t, ledger, owner)
+	go func() { stored <- first.Store(t.Context(), twoPartitions(t)) }()
+	<-owner.reached
+	marks, err := ledger.Watermarks(t.Context())
+	require.NoError(t, err)
+	batch, err := ledger.Load(t.Context(), marks[0].Pending)
+	require.NoError(t, err)
+	second := newTestService(t, ledger, settler)
+	go func() { settled <- second.Settle(t.Context(), batch.ID) }()
+	<-settler.reached
+	close(owner.resume)
+	require.NoError(t, <-stored)
+	close(settler.resume)
+	require.NoError(t, <-settled)
+	requireOnce(t, tables, 2, 3)
+}
+
 // A process that was paused inside its insert comes back when another has stored its events: it removes its own rows.
 func TestAZombieRemovesItsRows(t *testing.T) {
 	t.Parallel()
