@@ -36,7 +36,7 @@ const eventually = 60 * time.Second
 const serveEnv = "MEKONG_TEST_EMBEDDED_KAFKA"
 
 func TestMain(m *testing.M) {
-	if spec := os.Getenv(serveEnv); spec != "" {
+	if spec := os.Getenv(serveEnv); spec != "" { //nolint:forbidigo // how the test talks to its own child
 		dir, addr, _ := strings.Cut(spec, "|")
 		cfg := config(dir)
 		cfg.Listen = addr
@@ -122,16 +122,16 @@ func client(t *testing.T, addr string, opts ...kgo.Opt) *kgo.Client {
 	return c
 }
 
-func createTopic(t *testing.T, c *kgo.Client, topic string, partitions int32) {
+func createTopic(t *testing.T, c *kgo.Client, topic string) {
 	t.Helper()
-	require.NoError(t, kafka.EnsureTopics(t.Context(), c, []kafka.TopicSpec{{Name: topic, Partitions: partitions, Retention: time.Hour}}))
+	require.NoError(t, kafka.EnsureTopics(t.Context(), c, []kafka.TopicSpec{{Name: topic, Partitions: 1, Retention: time.Hour}}))
 }
 
-// produce writes values from to to-1 to partition 0, one batch each.
-func produce(t *testing.T, c *kgo.Client, topic string, from, to int) {
+// produce writes values from to to-1 to partition 0 of events, one batch each.
+func produce(t *testing.T, c *kgo.Client, from, to int) {
 	t.Helper()
 	for i := from; i < to; i++ {
-		require.NoError(t, c.ProduceSync(t.Context(), record(t, topic, i, 100)).FirstErr())
+		require.NoError(t, c.ProduceSync(t.Context(), record(t, "events", i, 100)).FirstErr())
 	}
 }
 
@@ -152,10 +152,10 @@ func bounds(t *testing.T, c *kgo.Client, topic string) (start, end int64) {
 	return starts[topic][0].Offset, ends[topic][0].Offset
 }
 
-func commit(t *testing.T, c *kgo.Client, group, topic string, at int64) {
+func commit(t *testing.T, c *kgo.Client, group string, at int64) {
 	t.Helper()
 	offsets := kadm.Offsets{}
-	offsets.AddOffset(topic, 0, at, -1)
+	offsets.AddOffset("events", 0, at, -1)
 	require.NoError(t, kadm.NewClient(c).CommitAllOffsets(t.Context(), group, offsets))
 }
 
@@ -186,12 +186,7 @@ func TestConformance(t *testing.T) {
 		if testing.Short() {
 			t.Skip("real Kafka is left out by -short")
 		}
-		target := kafkatest.Target{Brokers: strings.Split(os.Getenv("MEKONG_TEST_KAFKA"), ",")}
-		if target.Brokers[0] == "" {
-			r := kafkatest.StartReal(t)
-			target = kafkatest.Target{Brokers: []string{r.Addr}, Restart: r.Restart}
-		}
-		kafkatest.RunConformance(t, target)
+		kafkatest.RunConformance(t, kafkatest.RealTarget(t))
 	})
 }
 
@@ -203,17 +198,17 @@ func TestRetentionDoesNotMoveOffsetsBackwards(t *testing.T) {
 	for round := range 3 {
 		b := open(t, cfg)
 		c := client(t, b.Addr())
-		createTopic(t, c, "events", 1)
-		produce(t, c, "events", round*100, round*100+100)
+		createTopic(t, c, "events")
+		produce(t, c, round*100, round*100+100)
 		end := int64(round*100 + 100)
-		commit(t, c, "a", "events", end)
+		commit(t, c, "a", end)
 		if round == 0 {
 			// One group behind holds everything; commits of a group that is not required do not count.
-			commit(t, c, "other", "events", end)
-			commit(t, c, "b", "events", 30)
+			commit(t, c, "other", end)
+			commit(t, c, "b", 30)
 			require.Eventually(t, func() bool { start, _ := bounds(t, c, "events"); return start == 30 }, eventually, 5*time.Millisecond)
 		}
-		commit(t, c, "b", "events", end)
+		commit(t, c, "b", end)
 		require.Eventually(t, func() bool { start, _ := bounds(t, c, "events"); return start == end-1 }, eventually, 5*time.Millisecond)
 		c.Close()
 		require.NoError(t, b.stop())
@@ -236,7 +231,7 @@ func TestOwnRetentionOfKfakeMovesOffsetsBackwards(t *testing.T) {
 		return cluster, client(t, cluster.ListenAddrs()[0])
 	}
 	cluster, c := start()
-	produce(t, c, "events", 0, 10)
+	produce(t, c, 0, 10)
 	require.Eventually(t, func() bool {
 		cluster.ApplyRetention()
 		s, e := bounds(t, c, "events")
@@ -254,7 +249,7 @@ func TestRetentionSettingsOfTopicsAreDropped(t *testing.T) {
 	t.Parallel()
 	b := open(t, config(t.TempDir()))
 	c := client(t, b.Addr())
-	createTopic(t, c, "events", 1)
+	createTopic(t, c, "events")
 	admin := kadm.NewClient(c)
 	value := "1"
 	for _, name := range []string{"retention.ms", "cleanup.policy"} {
@@ -288,8 +283,8 @@ func TestFullTopicRefusesUntilItsConsumersCatchUp(t *testing.T) {
 	p, err := kafka.NewPublisher(t.Context(), kcfg, kgo.ProducerBatchCompression(kgo.NoCompression()))
 	require.NoError(t, err)
 	defer closeSoon(t, p)
-	createTopic(t, p.Client(), "events", 1)
-	createTopic(t, p.Client(), "copies", 1)
+	createTopic(t, p.Client(), "events")
+	createTopic(t, p.Client(), "copies")
 	n := 0
 	require.Eventually(t, func() bool {
 		_, err = p.Publish(t.Context(), record(t, "events", n, 200_000))
@@ -316,7 +311,7 @@ func TestFullTopicRefusesUntilItsConsumersCatchUp(t *testing.T) {
 	require.Eventually(t, func() bool { start, _ := bounds(t, p.Client(), "copies"); return start > 20 }, eventually, 5*time.Millisecond)
 
 	_, end := bounds(t, p.Client(), "events")
-	commit(t, p.Client(), "g", "events", end)
+	commit(t, p.Client(), "g", end)
 	require.Eventually(t, func() bool {
 		_, err := p.Publish(t.Context(), record(t, "events", n, 10))
 		return err == nil
@@ -354,9 +349,9 @@ func TestStartRefusesWhatItCannotServe(t *testing.T) {
 		other := config(t.TempDir())
 		b := open(t, other)
 		c := client(t, b.Addr())
-		createTopic(t, c, "events", 1)
-		produce(t, c, "events", 0, 5)
-		commit(t, c, "g", "events", 6)
+		createTopic(t, c, "events")
+		produce(t, c, 0, 5)
+		commit(t, c, "g", 6)
 		c.Close()
 		require.NoError(t, b.stop())
 		_, err := tryOpen(t, other)
@@ -414,10 +409,10 @@ func filled(t *testing.T, n int) (embedded.Config, string) {
 	cfg.SegmentBytes = 1 << 20
 	b := open(t, cfg)
 	c := client(t, b.Addr(), kgo.ProducerBatchCompression(kgo.NoCompression()))
-	createTopic(t, c, "events", 1)
-	produce(t, c, "events", 0, n)
+	createTopic(t, c, "events")
+	produce(t, c, 0, n)
 	for i := range n {
-		commit(t, c, "g", "events", int64(i+1))
+		commit(t, c, "g", int64(i+1))
 	}
 	require.Eventually(t, func() bool {
 		data, err := os.ReadFile(filepath.Join(cfg.DataDir, "mekong-canary.json"))
@@ -478,7 +473,7 @@ func TestDamagedCommitsAreRefused(t *testing.T) {
 	b := open(t, cfg) // a clean stop compacts the file to one entry; commits after a crash are many
 	c := client(t, b.Addr())
 	for i := range 30 {
-		commit(t, c, "h"+strconv.Itoa(i), "events", 3)
+		commit(t, c, "h"+strconv.Itoa(i), 3)
 	}
 	c.Close()
 	require.NoError(t, b.stop())
@@ -506,8 +501,8 @@ func TestTornTailsAreCut(t *testing.T) {
 			c := client(t, b.Addr())
 			_, end := bounds(t, c, "events")
 			require.EqualValues(t, 10, end)
-			produce(t, c, "events", 10, 12)
-			commit(t, c, "g", "events", 11)
+			produce(t, c, 10, 12)
+			commit(t, c, "g", 11)
 			c.Close()
 			require.NoError(t, b.stop())
 			b = open(t, cfg)
@@ -538,7 +533,7 @@ func serve(t *testing.T, dir, addr string) *process {
 func (p *process) start(t *testing.T) {
 	t.Helper()
 	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0]) //nolint:gosec // this test binary
-	p.cmd.Env = append(os.Environ(), serveEnv+"="+p.dir+"|"+p.addr)
+	p.cmd.Env = append(p.cmd.Environ(), serveEnv+"="+p.dir+"|"+p.addr)
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(t, err)
 	p.cmd.Stderr = os.Stderr
@@ -578,7 +573,7 @@ func TestKillDuringProduceLosesNothingAcknowledged(t *testing.T) {
 	publisher, err := kafka.NewPublisher(t.Context(), kcfg)
 	require.NoError(t, err)
 	defer closeSoon(t, publisher)
-	createTopic(t, publisher.Client(), "events", 1)
+	createTopic(t, publisher.Client(), "events")
 	acked := 0
 	for round := range 4 {
 		killed := make(chan struct{})
@@ -640,7 +635,7 @@ func TestFullDiskStopsTheBroker(t *testing.T) {
 	p, err := kafka.NewPublisher(t.Context(), kcfg, kgo.ProducerBatchCompression(kgo.NoCompression()))
 	require.NoError(t, err)
 	defer closeSoon(t, p)
-	createTopic(t, p.Client(), "events", 1)
+	createTopic(t, p.Client(), "events")
 	acked := 0
 	for err == nil {
 		if _, err = p.Publish(t.Context(), record(t, "events", acked, 50_000)); err == nil {

@@ -72,7 +72,7 @@ func (g *guard) watch(cluster *kfake.Cluster) {
 		When:  func(kmsg.Request) bool { return g.broken.Load() },
 	})
 	for _, key := range []kmsg.Key{kmsg.CreateTopics, kmsg.AlterConfigs, kmsg.IncrementalAlterConfigs} {
-		cluster.ControlKey(int16(key), func(req kmsg.Request) (kmsg.Response, error, bool) { //nolint:revive // kfake's signature
+		cluster.ControlKey(int16(key), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			dropRetention(req)
 			return nil, nil, false
 		})

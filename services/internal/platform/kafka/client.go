@@ -53,11 +53,11 @@ func NewClient(cfg Config, opts ...kgo.Opt) (*kgo.Client, error) {
 	}
 	switch cfg.SASLMechanism {
 	case SASLPlain:
-		base = append(base, kgo.SASL(plain.Auth{User: cfg.SASLUser, Pass: cfg.SASLPassword}.AsMechanism()))
+		base = append(base, kgo.SASL(plain.Auth{User: cfg.SASLUser, Pass: cfg.SASLPassword.Reveal()}.AsMechanism()))
 	case SASLScramSHA256:
-		base = append(base, kgo.SASL(scram.Auth{User: cfg.SASLUser, Pass: cfg.SASLPassword}.AsSha256Mechanism()))
+		base = append(base, kgo.SASL(scram.Auth{User: cfg.SASLUser, Pass: cfg.SASLPassword.Reveal()}.AsSha256Mechanism()))
 	case SASLScramSHA512:
-		base = append(base, kgo.SASL(scram.Auth{User: cfg.SASLUser, Pass: cfg.SASLPassword}.AsSha512Mechanism()))
+		base = append(base, kgo.SASL(scram.Auth{User: cfg.SASLUser, Pass: cfg.SASLPassword.Reveal()}.AsSha512Mechanism()))
 	}
 	client, err := kgo.NewClient(append(base, opts...)...)
 	if err != nil {

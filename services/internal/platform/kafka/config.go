@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/mekong-cdp/mekong/services/internal/platform/config"
 	"github.com/mekong-cdp/mekong/services/internal/platform/errs"
 )
 
@@ -26,7 +27,7 @@ type Config struct {
 	// SASLMechanism is empty (no authentication), PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
 	SASLMechanism string
 	SASLUser      string
-	SASLPassword  string
+	SASLPassword  config.Secret
 	// MaxBufferedRecords and MaxBufferedBytes bound what one publisher holds in memory.
 	MaxBufferedRecords int
 	MaxBufferedBytes   int

@@ -244,11 +244,14 @@ func (c *Consumer) consume(ctx context.Context, client *kgo.Client) error {
 		cancel()
 		<-committed
 	}()
-	polled := make(chan error, 1)
-	go func() { polled <- c.poll(ctx, client) }()
+	polled := make(chan struct{})
+	go func() {
+		defer close(polled)
+		c.poll(ctx, client)
+	}()
 	select {
-	case err := <-polled:
-		return err
+	case <-polled:
+		return nil
 	case err := <-c.fatal:
 		cancel()
 		<-polled
@@ -256,13 +259,13 @@ func (c *Consumer) consume(ctx context.Context, client *kgo.Client) error {
 	}
 }
 
-func (c *Consumer) poll(ctx context.Context, client *kgo.Client) error {
+func (c *Consumer) poll(ctx context.Context, client *kgo.Client) {
 	failures := 0
 	for {
 		fetches := client.PollRecords(ctx, c.cfg.QueueRecords)
 		if ctx.Err() != nil || fetches.IsClientClosed() {
 			client.AllowRebalance()
-			return nil
+			return
 		}
 		failed := false
 		fetches.EachError(func(topic string, partition int32, err error) {
@@ -278,7 +281,7 @@ func (c *Consumer) poll(ctx context.Context, client *kgo.Client) error {
 		}
 		failures++
 		if !c.sleep(ctx, nil, c.backoff(failures)) {
-			return nil
+			return
 		}
 	}
 }

@@ -139,7 +139,9 @@ func (b *bench) consume(t *testing.T, h kafka.Handler, change func(*kafka.Consum
 			require.NoError(t, <-running.done)
 		})
 	}
+	ended := make(chan struct{})
 	go func() {
+		defer close(ended)
 		err := c.Runner().Run(ctx, func() { close(started) })
 		if err != nil {
 			t.Log("the consumer ended:", err)
@@ -149,10 +151,7 @@ func (b *bench) consume(t *testing.T, h kafka.Handler, change func(*kafka.Consum
 	<-started
 	t.Cleanup(func() {
 		cancel()
-		select {
-		case <-running.done:
-		default:
-		}
+		<-ended
 	})
 	return running
 }
@@ -186,7 +185,7 @@ func eachBroker(t *testing.T, run func(t *testing.T, cfg kafka.Config)) {
 		if testing.Short() {
 			t.Skip("real Kafka is left out by -short")
 		}
-		run(t, config(kafkatest.Brokers(t)...))
+		run(t, config(kafkatest.RealTarget(t).Brokers...))
 	})
 }
 

@@ -273,7 +273,7 @@ func TestPublishEndsByItsDeadlineWhenTheBrokerIsGone(t *testing.T) {
 	b := newBench(t, cfg, 1)
 	b.publish(t, 0, 1, 1)
 	hold := make(chan struct{})
-	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) { //nolint:revive // kfake's signature
+	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		select {
 		case <-hold:

@@ -165,3 +165,22 @@ func errKafkaAway(err error) error {
 	}
 	return errs.Wrap(err, errs.Unavailable, "kafka_unavailable", "Kafka does not answer; check kafka.brokers and that it runs")
 }
+
+// MissingTopics returns the names of specs that Kafka does not have. It fails like EnsureTopics, and changes nothing.
+func MissingTopics(ctx context.Context, client *kgo.Client, specs []TopicSpec) ([]string, error) {
+	names := make([]string, len(specs))
+	for i, s := range specs {
+		names[i] = s.Name
+	}
+	details, err := kadm.NewClient(client).ListTopics(ctx, names...)
+	if err != nil {
+		return nil, errKafkaAway(err)
+	}
+	var missing []string
+	for _, name := range names {
+		if d := details[name]; d.Err != nil || d.Topic == "" {
+			missing = append(missing, name)
+		}
+	}
+	return missing, nil
+}

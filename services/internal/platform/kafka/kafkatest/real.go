@@ -3,6 +3,7 @@ package kafkatest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -35,13 +36,14 @@ type RealBroker struct {
 	out  *tail
 }
 
-// Brokers returns the addresses in MEKONG_TEST_KAFKA, or those of a real Kafka started for t.
-func Brokers(t testing.TB) []string {
+// RealTarget returns the brokers that MEKONG_TEST_KAFKA names, or a real Kafka started for t, which can be restarted.
+func RealTarget(t testing.TB) Target {
 	t.Helper()
 	if addrs := os.Getenv("MEKONG_TEST_KAFKA"); addrs != "" { //nolint:forbidigo // the switch of tests, not a setting of the program
-		return strings.Split(addrs, ",")
+		return Target{Brokers: strings.Split(addrs, ",")}
 	}
-	return []string{StartReal(t).Addr}
+	r := StartReal(t)
+	return Target{Brokers: []string{r.Addr}, Restart: r.Restart}
 }
 
 // StartReal starts an Apache Kafka on free ports with data of its own, and stops it when t ends.
@@ -106,7 +108,7 @@ func (r *RealBroker) start(t testing.TB) {
 
 func (r *RealBroker) stop(t testing.TB, sig syscall.Signal) {
 	t.Helper()
-	if err := syscall.Kill(-r.cmd.Process.Pid, sig); err != nil && err != syscall.ESRCH { //nolint:errorlint // a bare errno
+	if err := syscall.Kill(-r.cmd.Process.Pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 		require.NoError(t, err)
 	}
 	timeout := time.NewTimer(stopTimeout)
