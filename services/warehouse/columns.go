@@ -3,6 +3,8 @@ package warehouse
 import (
 	"github.com/ClickHouse/ch-go/proto"
 	"github.com/google/uuid"
+
+	"github.com/mekong-cdp/mekong/services/internal/platform/clickhouse"
 )
 
 // typed is a column under another type's name: same bytes, other meaning.
@@ -78,6 +80,7 @@ func appendAmount(c *nullable[*proto.ColInt128], a amount) {
 // server builds the dictionaries anyway.
 type block struct {
 	columns proto.Input
+	encoder clickhouse.Encoder
 	append  func(row *Row)
 	reset   func()
 }

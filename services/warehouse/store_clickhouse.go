@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mekong-cdp/mekong/services/internal/platform/clickhouse"
 	"github.com/mekong-cdp/mekong/services/internal/platform/errs"
@@ -11,12 +12,11 @@ import (
 
 // ClickHouseTables are the Tables that production uses. One insert at a time: its blocks are reused.
 type ClickHouseTables struct {
-	db      *clickhouse.DB
-	encoder clickhouse.Encoder
-	stamp   *stamp
-	events  *block
-	person  *block
-	probe   *block
+	db     *clickhouse.DB
+	stamp  *stamp
+	events *block
+	person *block
+	probe  *block
 }
 
 // NewClickHouseTables returns tables in the database of db.
@@ -32,18 +32,13 @@ func insertSettings() map[string]string {
 	}
 }
 
-// Insert implements Tables.
+// Insert implements Tables. Both tables are written at the same time; it returns when both requests have ended.
 func (t *ClickHouseTables) Insert(ctx context.Context, batch Batch, rows []*Row) error {
 	t.stamp.batch, t.stamp.at = batch.ID, batch.CreatedAt.UnixMilli()
-	for _, target := range []struct {
-		table string
-		block *block
-	}{{tableEvents, t.events}, {tableByPerson, t.person}} {
-		if err := t.write(ctx, target.table, target.block, queryID(batch.ID, target.table), rows); err != nil {
-			return err
-		}
-	}
-	return nil
+	var group errgroup.Group
+	group.Go(func() error { return t.write(ctx, tableByPerson, t.person, queryID(batch.ID, tableByPerson), rows) })
+	group.Go(func() error { return t.write(ctx, tableEvents, t.events, queryID(batch.ID, tableEvents), rows) })
+	return group.Wait()
 }
 
 func (t *ClickHouseTables) write(ctx context.Context, table string, b *block, queryID string, rows []*Row) error {
@@ -51,7 +46,7 @@ func (t *ClickHouseTables) write(ctx context.Context, table string, b *block, qu
 	for _, row := range rows {
 		b.append(row)
 	}
-	_, err := t.db.Insert(ctx, &t.encoder, clickhouse.Insert{
+	_, err := t.db.Insert(ctx, &b.encoder, clickhouse.Insert{
 		Table: table, Columns: b.columns, QueryID: queryID, Settings: insertSettings(),
 	})
 	return err
