@@ -63,12 +63,12 @@ func (c client) post(query string, body []byte) []byte {
 	return text
 }
 
-func benchPair(b *testing.B) (client, *clickhouse.Direct, *chtest.Running) {
+func benchPair(b *testing.B) (client, *clickhouse.Direct) {
 	e := chtest.Start(b, chtest.Config(b))
 	direct, err := clickhouse.OpenDirect(b.Context(), chtest.Config(b))
 	require.NoError(b, err)
 	b.Cleanup(direct.Close)
-	return newClient(b, e.DSN()), direct, e
+	return newClient(b, e.DSN()), direct
 }
 
 // alternate runs both sides in turn, so that load on the machine hits them alike, and reports medians.
@@ -93,7 +93,7 @@ func alternate(b *testing.B, door, library func()) (ratio float64) {
 
 // BenchmarkInsert compares the door with handing the same Native batches to the library; at least 0.8 of its speed is wanted.
 func BenchmarkInsert(b *testing.B) {
-	c, direct, _ := benchPair(b)
+	c, direct := benchPair(b)
 	c.post(benchTable, nil)
 	_, err := direct.Query(benchTable, "Null")
 	require.NoError(b, err)
@@ -116,7 +116,7 @@ func BenchmarkInsert(b *testing.B) {
 
 // BenchmarkSelectOne compares the latency of SELECT 1; at most twice the library's is wanted.
 func BenchmarkSelectOne(b *testing.B) {
-	c, direct, _ := benchPair(b)
+	c, direct := benchPair(b)
 	ratio := alternate(b, func() {
 		c.post("SELECT 1 FORMAT Native", nil)
 	}, func() {

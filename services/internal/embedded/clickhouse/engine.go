@@ -24,6 +24,7 @@ type Engine struct {
 	dir      layout
 	password string
 	log      *slog.Logger
+	client   *http.Client
 	address  atomic.Pointer[string]
 	ready    atomic.Bool
 }
@@ -45,7 +46,11 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 			return nil, err
 		}
 	}
-	e := &Engine{cfg: cfg, dir: layout(cfg.DataDir), password: cfg.Password.Reveal(), log: log}
+	e := &Engine{
+		cfg: cfg, dir: layout(cfg.DataDir), password: cfg.Password.Reveal(), log: log,
+		// No timeout of its own: a backup takes as long as it takes, and every caller brings a context.
+		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+	}
 	if e.password == "" {
 		if e.password, err = e.dir.loadPassword(); err != nil {
 			return nil, err
@@ -100,7 +105,7 @@ func (e *Engine) ask(ctx context.Context, sql string) (string, error) {
 	}
 	req.Header.Set("X-ClickHouse-User", OwnerUser)
 	req.Header.Set("X-ClickHouse-Key", e.password)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := e.client.Do(req)
 	if err != nil {
 		return "", errs.Wrap(err, errs.Unavailable, "engine_away", "The embedded ClickHouse does not answer")
 	}

@@ -128,7 +128,7 @@ func TestChildDiesWithItsParent(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	parent := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestChildDiesWithItsParent$")
-	parent.Env = append(os.Environ(), "MEKONG_TEST_PARENT_DIR="+dir)
+	parent.Env = []string{"MEKONG_TEST_PARENT_DIR=" + dir, "PATH=/usr/bin:/bin", "TMPDIR=" + t.TempDir()}
 	require.NoError(t, parent.Start())
 	child := enginePID(t, parent.Process.Pid, dir)
 	require.NoError(t, parent.Process.Kill())

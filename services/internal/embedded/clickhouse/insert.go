@@ -5,13 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"sync"
 )
 
 // insertChunk is how much data goes to the engine at once.
 const insertChunk = 1 << 20
-
-var chunks = sync.Pool{New: func() any { b := make([]byte, insertChunk); return &b }}
 
 // insert streams the rows of a request into the engine. They are committed only after the body was read to its end:
 // a body that breaks off cancels the insert.
@@ -42,8 +39,8 @@ func (s *server) insert(ctx context.Context, c *connection, req *request, resp *
 
 // feed sends the body; it returns how many rows its first block claims, where the format tells.
 func (s *server) feed(stream insertStream, req *request) (firstRows uint64, err error) {
-	buf := chunks.Get().(*[]byte)
-	defer chunks.Put(buf)
+	buf := s.takeChunk()
+	defer s.chunks.Put(buf)
 	values := valuesScanner{}
 	for started := false; ; started = true {
 		n, readErr := readChunk(req.data, *buf)
@@ -66,6 +63,14 @@ func (s *server) feed(stream insertStream, req *request) (firstRows uint64, err 
 			return firstRows, nil
 		}
 	}
+}
+
+func (s *server) takeChunk() *[]byte {
+	if buf, ok := s.chunks.Get().(*[]byte); ok {
+		return buf
+	}
+	buf := make([]byte, insertChunk)
+	return &buf
 }
 
 // readChunk fills buf. io.EOF is the clean end of the data; a body that broke off gives another error.

@@ -69,7 +69,8 @@ func (r *nativeReader) next() error {
 
 func (r *nativeReader) decompress(method byte, raw []byte, size int) error {
 	r.data = resize(r.data, size)
-	n, err := size, error(nil)
+	var n int
+	var err error
 	switch method {
 	case methodNone:
 		n = copy(r.data, raw)

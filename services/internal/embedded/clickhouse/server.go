@@ -34,6 +34,7 @@ type server struct {
 	queueTime     time.Duration
 	buffer        int
 	tempDir       string
+	chunks        sync.Pool       // *[]byte of insertChunk
 	stopping      context.Context // done when the engine stops
 
 	killMu  sync.Mutex

@@ -90,7 +90,8 @@ func testTypedErrors(t *testing.T, s *suite) {
 
 func testWrongPassword(t *testing.T, s *suite) {
 	for _, header := range []http.Header{
-		{"Authorization": nil}, {"Authorization": nil, "X-Clickhouse-User": {s.dsn.User.Username()}, "X-Clickhouse-Key": {"wrong"}},
+		{"Authorization": nil},
+		{"Authorization": nil, "X-Clickhouse-User": {s.dsn.User.Username()}, "X-Clickhouse-Key": {"wrong"}},
 		{"Authorization": {"Basic bm9ib2R5Og=="}},
 	} {
 		status, h, body, err := s.request(t.Context(), "SELECT 1", nil, header)
@@ -297,10 +298,12 @@ func testTruncatedInsert(t *testing.T, s *suite) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.dsn.String(), nil)
 		require.NoError(t, err)
 		req.SetBasicAuth(s.dsn.User.Username(), password)
-		fmt.Fprintf(w, "POST /?database=%s&query_id=%s&query=%s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n%s", s.database, id,
+		_, err = fmt.Fprintf(w, "POST /?database=%s&query_id=%s&query=%s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n%s", s.database, id,
 			url.QueryEscape("INSERT INTO tr FORMAT TSV"), req.Header.Get("Authorization"), framing)
+		require.NoError(t, err)
 		for i := range 50000 {
-			fmt.Fprintln(w, i)
+			_, err = fmt.Fprintln(w, i)
+			require.NoError(t, err)
 		}
 		require.NoError(t, w.Flush())
 		require.NoError(t, conn.Close())

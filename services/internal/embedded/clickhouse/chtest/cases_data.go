@@ -38,7 +38,7 @@ func testPing(t *testing.T, s *suite) {
 	target.User, target.Path, target.RawQuery = nil, "/ping", ""
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, target.String(), nil)
 	require.NoError(t, err)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := (&http.Client{Timeout: time.Minute}).Do(req)
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 	require.Equal(t, http.StatusOK, resp.StatusCode)
