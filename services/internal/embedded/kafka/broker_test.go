@@ -558,11 +558,7 @@ func (p *process) kill(t *testing.T) {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(kafkatest.FreePort(t, 1)))
 }
 
 func TestKillDuringProduceLosesNothingAcknowledged(t *testing.T) {

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -49,7 +51,7 @@ func RealTarget(t testing.TB) Target {
 // StartReal starts an Apache Kafka on free ports with data of its own, and stops it when t ends.
 func StartReal(t testing.TB) *RealBroker {
 	t.Helper()
-	r := &RealBroker{dir: t.TempDir(), port: freePorts(t)}
+	r := &RealBroker{dir: t.TempDir(), port: FreePort(t, 2)}
 	r.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port))
 	r.start(t)
 	t.Cleanup(func() { r.stop(t, syscall.SIGKILL) })
@@ -91,7 +93,11 @@ func (r *RealBroker) start(t testing.TB) {
 		default:
 		}
 		pingCtx, stop := context.WithTimeout(ctx, 2*time.Second)
-		err := client.Ping(pingCtx)
+		// The first look at a group makes the broker create the topic of the commits, which takes it a while.
+		_, err := kadm.NewClient(client).FetchOffsets(pingCtx, "kafkatest.start")
+		if errors.Is(err, kerr.GroupIDNotFound) {
+			err = nil
+		}
 		stop()
 		if err == nil {
 			return
@@ -120,22 +126,26 @@ func (r *RealBroker) stop(t testing.TB, sig syscall.Signal) {
 	}
 }
 
-// freePorts returns a port that is free together with the next one.
-func freePorts(t testing.TB) int {
+// FreePort returns the first of n neighbouring free ports. They lie below the range from which the system takes ports for
+// outgoing connections, so that a server can be restarted on its port.
+func FreePort(t testing.TB, n int) int {
 	t.Helper()
 	var lc net.ListenConfig
-	for range 50 {
-		a, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		port := a.Addr().(*net.TCPAddr).Port
-		b, err := lc.Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port+1))
-		a.Close()
-		if err == nil {
-			b.Close()
-			return port
+	for range 200 {
+		first := 20_000 + rand.IntN(9_000) //nolint:gosec // spreading needs no secrecy
+		free := 0
+		for ; free < n; free++ {
+			l, err := lc.Listen(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(first+free)))
+			if err != nil {
+				break
+			}
+			l.Close()
+		}
+		if free == n {
+			return first
 		}
 	}
-	require.Fail(t, "no two free neighbouring ports")
+	require.Fail(t, "no free ports")
 	return 0
 }
 
