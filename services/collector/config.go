@@ -47,6 +47,8 @@ type SpoolConfig struct {
 	CursorInterval time.Duration `koanf:"cursor_interval"`
 	// ForwardBytes is how much goes to Kafka in one piece.
 	ForwardBytes int `koanf:"forward_bytes"`
+	// ForwardLinger is the least time between two small pieces.
+	ForwardLinger time.Duration `koanf:"forward_linger"`
 }
 
 // DefaultConfig suits one machine with a disk.
@@ -58,7 +60,7 @@ func DefaultConfig() Config {
 		Rates: Rates{SourceEvents: 200_000, SourceBurst: 400_000, AddressRequests: 50_000, AddressBurst: 100_000},
 		Spool: SpoolConfig{
 			Enabled: true, MaxBytes: 1 << 30, SegmentBytes: 32 << 20, WaitingBytes: 64 << 20, FreshBytes: 32 << 20,
-			CursorInterval: time.Second, ForwardBytes: 2 << 20,
+			CursorInterval: time.Second, ForwardBytes: 8 << 20, ForwardLinger: 10 * time.Millisecond,
 		},
 		InFlightBytes:    256 << 20,
 		RememberedEvents: 1 << 20,
@@ -101,8 +103,8 @@ func (c Config) Validate() error {
 		return invalid("collector.in_flight_bytes must hold at least one body: limits.body_bytes, twice limits.decoded_bytes, and 256 KiB")
 	case c.Spool.SegmentBytes > c.Spool.MaxBytes/4:
 		return invalid("collector.spool.segment_bytes must be at most a quarter of collector.spool.max_bytes")
-	case c.Spool.CursorInterval < 0 || c.LookupTimeout < 0:
-		return invalid("collector.spool.cursor_interval and collector.lookup_timeout must not be negative")
+	case c.Spool.CursorInterval < 0 || c.Spool.ForwardLinger < 0 || c.LookupTimeout < 0:
+		return invalid("collector.spool.cursor_interval, collector.spool.forward_linger and collector.lookup_timeout must not be negative")
 	case c.Rates.SourceEvents < 0 || c.Rates.SourceBurst < 0 || c.Rates.AddressRequests < 0 || c.Rates.AddressBurst < 0:
 		return invalid("collector.rates must not be negative; 0 means no limit")
 	case c.Rates.SourceEvents > 1e9 || c.Rates.AddressRequests > 1e9:

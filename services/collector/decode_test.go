@@ -158,8 +158,13 @@ func TestShopEventsAreJudgedAlone(t *testing.T) {
 		{"event_type":"view","anonymous_id":"a","event_id":"5","ts":{}},
 		{"event_type":"view","anonymous_id":"a","event_id":"6","ecom":7}, 8]`)
 	require.Equal(t, []eventResult{
-		{"1", "ok", ""}, {"2", "rejected", "unknown_event_type"}, {"3", "rejected", "missing_event_type"},
-		{"4", "rejected", "missing_id"}, {"5", "rejected", "invalid_timestamp"}, {"6", "rejected", "wrong_type"}, {"", "rejected", "not_an_object"},
+		{"1", "ok", ""},
+		{"2", "rejected", "unknown_event_type"},
+		{"3", "rejected", "missing_event_type"},
+		{"4", "rejected", "missing_id"},
+		{"5", "rejected", "invalid_timestamp"},
+		{"6", "rejected", "wrong_type"},
+		{"", "rejected", "not_an_object"},
 	}, got.results(t))
 	require.Equal(t, "anonymous_id", b.log.rejected(t)[2].GetPath())
 }

@@ -17,6 +17,8 @@ import (
 const (
 	minBackoff = 50 * time.Millisecond
 	maxBackoff = 5 * time.Second
+	// fullPiece records are worth a round to Kafka of their own.
+	fullPiece = 1000
 )
 
 // publisher is the part of platform/kafka that the door needs.
@@ -35,9 +37,12 @@ type forwarder struct {
 	queue     queue
 	publisher publisher
 	bytes     int
-	clock     clock.Clock
-	log       *slog.Logger
-	metrics   *metrics
+	// linger is the least time between two pieces unless they are full: nobody waits for Kafka here, and a sync of the
+	// broker for each handful of events would slow down the door's own.
+	linger  time.Duration
+	clock   clock.Clock
+	log     *slog.Logger
+	metrics *metrics
 }
 
 func (f *forwarder) run(ctx context.Context, started func()) error {
@@ -57,6 +62,21 @@ func (f *forwarder) run(ctx context.Context, started func()) error {
 			// Nothing is lost: the next trim writes the position again, a crash before it forwards these records twice.
 			f.log.WarnContext(ctx, "the spool's position cannot be written", "error", err)
 		}
+		if len(batch.Records) < fullPiece && !f.wait(ctx, f.linger) {
+			return nil
+		}
+	}
+}
+
+// wait pauses; false when ctx ended first.
+func (f *forwarder) wait(ctx context.Context, d time.Duration) bool {
+	timer := f.clock.NewTimer(d)
+	select {
+	case <-timer.C():
+		return true
+	case <-ctx.Done():
+		timer.Stop()
+		return false
 	}
 }
 
@@ -82,11 +102,7 @@ func (f *forwarder) deliver(ctx context.Context, records []spool.Record) bool {
 		f.log.WarnContext(ctx, "kafka takes no events; they wait in the spool", "waiting", len(pending), "retry_in", backoff, "error", err)
 		// The client still holds the records of a call that ran out of time: it gets copies, never the same ones again.
 		pending = copies(pending)
-		timer := f.clock.NewTimer(jitter(max(backoff, errs.RetryAfterOf(err))))
-		select {
-		case <-timer.C():
-		case <-ctx.Done():
-			timer.Stop()
+		if !f.wait(ctx, jitter(max(backoff, errs.RetryAfterOf(err)))) {
 			return false
 		}
 	}

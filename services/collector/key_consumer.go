@@ -54,7 +54,7 @@ func (c *keyConsumer) run(ctx context.Context, started func()) error {
 	for {
 		fetches := client.PollFetches(ctx)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // stopping is how this runner ends
+			return nil
 		}
 		fetches.EachError(func(_ string, partition int32, err error) {
 			c.log.WarnContext(ctx, "reading configuration changes failed", "partition", partition, "error", err)

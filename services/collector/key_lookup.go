@@ -71,7 +71,7 @@ func (f *keyFinder) find(ctx context.Context, key string) (Source, error) {
 	if err != nil {
 		return Source{}, err
 	}
-	return found.(Source), nil //nolint:forcetypeassert // ask returns nothing else
+	return found.(Source), nil
 }
 
 // plausibleKey keeps what cannot be a key from costing a call.

@@ -124,7 +124,7 @@ func (m *Module) log(ctx context.Context, cfg Config, deps Deps, ms *metrics) (L
 	if found.Records > 0 || found.CutBytes > 0 {
 		deps.Log.InfoContext(ctx, "the spool holds events from before", "records", found.Records, "bytes", found.Bytes, "torn_bytes", found.CutBytes)
 	}
-	f := &forwarder{queue: s, publisher: m.publisher, bytes: cfg.Spool.ForwardBytes, clock: deps.Clock, log: deps.Log, metrics: ms}
+	f := &forwarder{queue: s, publisher: m.publisher, bytes: cfg.Spool.ForwardBytes, linger: cfg.Spool.ForwardLinger, clock: deps.Clock, log: deps.Log, metrics: ms}
 	m.runners = append(m.runners,
 		runtime.Runner{Name: "collector.spool", Run: guard(s)},
 		runtime.Runner{Name: "collector.forwarder", Run: f.run},

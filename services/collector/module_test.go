@@ -42,9 +42,11 @@ func (noAdmin) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.Call
 
 func broker(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, kafka.Config) {
 	t.Helper()
-	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1),
+	cluster, err := kfake.NewCluster(append([]kfake.Opt{
+		kfake.NumBrokers(1),
 		kfake.SeedTopics(1, stream.ConfigChanges),
-		kfake.SeedTopics(stream.EventPartitions, stream.CollectorEvents), kfake.SeedTopics(3, stream.CollectorRejected)}, opts...)...)
+		kfake.SeedTopics(stream.EventPartitions, stream.CollectorEvents), kfake.SeedTopics(3, stream.CollectorRejected),
+	}, opts...)...)
 	require.NoError(t, err)
 	t.Cleanup(cluster.Close)
 	cfg := kafka.DefaultConfig()

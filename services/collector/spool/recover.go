@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -129,8 +130,12 @@ func (r *recovered) segment(dir string, base Position, last bool) error {
 	if err != nil {
 		return err
 	}
-	if good < len(data) {
-		if err := cut(path, int64(good)+segmentHeaderLen); err != nil {
+	if last && base+Position(len(data)) > r.cursor.end {
+		proven := 0
+		if r.cursor.end > base {
+			proven = int(r.cursor.end - base)
+		}
+		if err := settle(path, data[:good], min(proven, good)); err != nil {
 			return err
 		}
 		r.CutBytes = int64(len(data) - good)
@@ -206,21 +211,22 @@ func (r *recovered) dropPassed(dir string) error {
 	return nil
 }
 
-// cut takes a torn write off the end of a file, durably.
-func cut(path string, size int64) error {
+// settle makes what was read from the last segment true: it cuts a torn write off its end and writes the bytes behind
+// proven once more. After a failed sync the kernel shows bytes that are not on the disk, and a sync alone would not write
+// them again.
+func settle(path string, good []byte, proven int) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return openError(err)
 	}
-	if err := f.Truncate(size); err != nil {
-		_ = f.Close()
-		return openError(err)
+	err = f.Truncate(int64(len(good)) + segmentHeaderLen)
+	if err == nil {
+		_, err = f.WriteAt(good[proven:], int64(proven)+segmentHeaderLen)
 	}
-	if err := f.Sync(); err != nil {
-		_ = f.Close()
-		return openError(err)
+	if err == nil {
+		err = f.Sync()
 	}
-	if err := f.Close(); err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		return openError(err)
 	}
 	return durable.SyncDir(filepath.Dir(path))
