@@ -175,7 +175,7 @@ func (b *Broker) close(cluster *kfake.Cluster, guard *guard) {
 	if guard.failure() == nil {
 		return
 	}
-	// After a failed write kfake remembers the sequence numbers of a batch that it never stored and would acknowledge
+	// After a failed write kfake remembers the sequence numbers of a batch that it never stored and may acknowledge
 	// its retry as a duplicate; without the file it knows nothing of earlier batches.
 	if err := os.Remove(filepath.Join(b.cfg.DataDir, "seq_windows.json")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		b.log.Error("removing stale producer state failed, do not reuse the data directory before removing seq_windows.json", "error", err)

@@ -5,7 +5,8 @@
 //
 //   - Every batch is fsynced. kfake ignores what fsync returns, so a canary file in the same directory is written and
 //     fsynced every second and a failure stops the process. A failed write is noticed at once through kfake's log:
-//     from then on nothing is accepted, because kfake would take the retry of the lost batch for a duplicate.
+//     from then on nothing is accepted, since kfake has counted the sequence numbers of a batch that it did not store
+//     and may take a retry for a duplicate.
 //   - kfake's retention and compaction are off: they may empty a partition, and then offsets restart at 0 after a
 //     reopen. The keeper deletes records instead, up to what all required groups have committed, and always leaves
 //     the last one. Retention settings of topics are dropped.
