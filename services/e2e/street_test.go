@@ -237,7 +237,7 @@ func badInput(t *testing.T, s *system) {
 		"unknown key":   {"/v1/track", "wk_nobody", `{"event":"E","anonymousId":"d"}`, http.StatusUnauthorized},
 		"no id at all":  {"/v1/track", ws.key, `{"event":"E"}`, http.StatusBadRequest},
 		"no event name": {"/v1/track", ws.key, `{"anonymousId":"d"}`, http.StatusBadRequest},
-		"too large":     {"/v1/track", ws.key, `{"event":"E","anonymousId":"d","properties":{"x":"` + tooLong() + `"}}`, http.StatusBadRequest},
+		"too large":     {"/v1/track", ws.key, `{"event":"E","anonymousId":"d","properties":{"x":"` + tooLong() + `"}}`, http.StatusRequestEntityTooLarge},
 	} {
 		code, _, raw := send(t.Context(), httpClient(), s.door, tc.path, tc.key, []byte(tc.body))
 		require.Equal(t, tc.code, code, "%s: %s", name, raw)

@@ -91,8 +91,16 @@ func (c *tokenCache) get(ctx context.Context, token string, auth Authenticator) 
 	entry, ok := c.entries[token]
 	c.mu.Unlock()
 	if ok && now.Before(entry.until) {
-		return entry.principal, entry.err
+		// What is remembered may lack a workspace that was made since.
+		return entry.principal.WithRefresh(func(ctx context.Context) (tenant.Principal, error) {
+			return c.ask(ctx, token, auth)
+		}), entry.err
 	}
+	return c.ask(ctx, token, auth)
+}
+
+// ask looks the token up and remembers the answer.
+func (c *tokenCache) ask(ctx context.Context, token string, auth Authenticator) (tenant.Principal, error) {
 	p, err := auth.Authenticate(ctx, token)
 	if err != nil && errs.KindOf(err) != errs.Unauthenticated {
 		return tenant.Principal{}, err
@@ -102,7 +110,7 @@ func (c *tokenCache) get(ctx context.Context, token string, auth Authenticator) 
 	if c.entries == nil || len(c.entries) >= maxTokens {
 		c.entries = map[string]tokenEntry{}
 	}
-	c.entries[token] = tokenEntry{principal: p, err: err, until: now.Add(tokenTTL)}
+	c.entries[token] = tokenEntry{principal: p, err: err, until: time.Now().Add(tokenTTL)}
 	return p, err
 }
 

@@ -63,8 +63,12 @@ func codeOf(err error) codes.Code {
 
 // FromStatus maps what came over gRPC back to an error with a kind; nil stays nil.
 func FromStatus(err error) error {
+	var known *errs.Error
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
 	s, ok := status.FromError(err)
-	if err == nil || !ok {
+	if !ok {
 		return err
 	}
 	kind := kindOf(s.Code())

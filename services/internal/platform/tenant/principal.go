@@ -2,6 +2,7 @@ package tenant
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -20,6 +21,14 @@ type Principal struct {
 	WholeOrganisation bool
 	// Service is one of our own services: it may do everything.
 	Service bool
+
+	refresh func(ctx context.Context) (Principal, error)
+}
+
+// WithRefresh returns p, which is a remembered answer, with a way to ask again.
+func (p Principal) WithRefresh(refresh func(ctx context.Context) (Principal, error)) Principal {
+	p.refresh = refresh
+	return p
 }
 
 // Actor names the caller in the audit log.
@@ -66,7 +75,14 @@ func Authorize(ctx context.Context, scope, workspaceID string) (Principal, error
 	if err := p.Require(scope); err != nil {
 		return Principal{}, err
 	}
-	return p, p.RequireWorkspace(workspaceID)
+	err := p.RequireWorkspace(workspaceID)
+	if err == nil || p.refresh == nil || !p.WholeOrganisation {
+		return p, err
+	}
+	if p, err = p.refresh(ctx); err != nil {
+		return Principal{}, err
+	}
+	return p, errors.Join(p.Require(scope), p.RequireWorkspace(workspaceID))
 }
 
 // ErrUnauthenticated is the answer to a call without a valid token.
