@@ -151,7 +151,7 @@ func (b *blockBuilder) amount(name string, of func(*Row) amount) {
 func (b *blockBuilder) position(stamp *stamp) {
 	partition := new(proto.ColUInt32)
 	b.add("src_partition", partition, partition.Reset, func(row *Row) { partition.Append(uint32(row.Partition)) }) //nolint:gosec // never negative
-	b.number("src_offset", func(row *Row) uint64 { return uint64(row.Offset) })                                  //nolint:gosec // never negative
+	b.number("src_offset", func(row *Row) uint64 { return uint64(row.Offset) })                                    //nolint:gosec // never negative
 	b.uuid("_batch", func(*Row) uuid.UUID { return stamp.batch })
 	b.time("_inserted_at", func(*Row) int64 { return stamp.at })
 }

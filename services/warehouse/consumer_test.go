@@ -137,10 +137,10 @@ func (s *street) requireStored(t testing.TB, want int) {
 	}
 }
 
-func events(partitions int32, first, last int64) []*identityv1.ResolvedEvent {
+func events(first, last int64) []*identityv1.ResolvedEvent {
 	var out []*identityv1.ResolvedEvent
 	for o := first; o <= last; o++ {
-		for p := range partitions {
+		for p := range int32(stream.EventPartitions) {
 			out = append(out, resolved(p, o))
 		}
 	}
@@ -151,7 +151,7 @@ func TestModuleStoresWhatIdentityResolved(t *testing.T) {
 	t.Parallel()
 	s := newStreet(t)
 	stop, conn := s.module(t)
-	s.produce(t, events(12, 0, 99)...)
+	s.produce(t, events(0, 99)...)
 	// A record that is no event, and one that names another partition, are dead letters; the others go on.
 	wrong, err := proto.Marshal(resolved(7, 200))
 	require.NoError(t, err)
@@ -169,7 +169,7 @@ func TestModuleStoresWhatIdentityResolved(t *testing.T) {
 
 	// Another instance goes on where this one stopped, whatever is delivered again.
 	stop()
-	s.produce(t, events(12, 90, 120)...)
+	s.produce(t, events(90, 120)...)
 	s.module(t)
 	s.requireStored(t, 1201+11*21+18)
 }
@@ -190,13 +190,13 @@ func TestModulesShareThePartitions(t *testing.T) {
 	t.Parallel()
 	s := newStreet(t)
 	stop, _ := s.module(t)
-	s.produce(t, events(12, 0, 49)...)
+	s.produce(t, events(0, 49)...)
 	require.Eventually(t, func() bool { return s.count(t) > 0 }, 40*time.Second, 50*time.Millisecond)
 	s.module(t)
-	s.produce(t, events(12, 50, 149)...)
+	s.produce(t, events(50, 149)...)
 	require.Eventually(t, func() bool { return s.count(t) > 600 }, 40*time.Second, 50*time.Millisecond)
 	stop()
-	s.produce(t, events(12, 150, 199)...)
+	s.produce(t, events(150, 199)...)
 	s.requireStored(t, 2400)
 }
 

@@ -144,7 +144,7 @@ func genValue(depth int) *rapid.Generator[string] {
 		case 5:
 			return "[" + strings.Join(rapid.SliceOfN(genValue(depth-1), 0, 4).Draw(t, "array"), ",") + "]"
 		default:
-			return genObject(depth - 1).Draw(t, "object")
+			return genObject(depth-1).Draw(t, "object")
 		}
 	})
 }

@@ -64,8 +64,8 @@ func newPropertyPlaces() places {
 		"device.type": {fieldDeviceType, 2}, "device_type": {fieldDeviceType, 1}, "$device_type": {fieldDeviceType, 1},
 		"$os": {fieldOS, 1}, "$browser": {fieldBrowser, 1},
 		"geo.country": {fieldCountry, 2}, "geo.region": {fieldRegion, 2}, "geo.city": {fieldCity, 2},
-		"locale":            {fieldLocale, 1},
-		"props.order_id":    {fieldOrderID, 1},
+		"locale":             {fieldLocale, 1},
+		"props.order_id":     {fieldOrderID, 1},
 		"props.search_query": {fieldSearchQuery, 3}, "search_query": {fieldSearchQuery, 2}, "query": {fieldSearchQuery, 1},
 	}
 	for _, prefix := range []string{"", "ecom."} {

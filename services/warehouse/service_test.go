@@ -27,8 +27,6 @@ type fault struct{ before, after bool }
 // plan is asked at every call by its name.
 type plan func(step string) fault
 
-func never(string) fault { return fault{} }
-
 // at fails the n-th call (from 0); dead fails every call after it too, like a process that is gone.
 func at(n int, f fault, dead bool) (p plan, calls *int) {
 	calls = new(int)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
+	driver "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mekong-cdp/mekong/services/internal/platform/clickhouse"
@@ -115,6 +116,23 @@ func TestKillEndsAStatementAndWaits(t *testing.T) {
 	db := testkit.ClickHouseDB(t)
 	require.NoError(t, db.Kill(t.Context(), "nothing-runs-under-this-id"))
 	require.Error(t, db.Kill(t.Context(), "a' OR 1"))
+
+	done := make(chan error)
+	go func() {
+		ctx := driver.Context(t.Context(), driver.WithQueryID("kill-me"))
+		done <- db.Exec(ctx, "SELECT sum(sleepEachRow(0.05)) FROM numbers(100000) SETTINGS max_block_size = 1")
+	}()
+	require.Eventually(t, func() bool {
+		require.NoError(t, db.Kill(t.Context(), "kill-me", "and-me"))
+		select {
+		case err := <-done:
+			require.Equal(t, errs.Unavailable, errs.KindOf(err))
+			require.Equal(t, "statement_timeout", errs.CodeOf(err))
+			return true
+		default:
+			return false
+		}
+	}, 20*time.Second, 20*time.Millisecond)
 }
 
 func TestOpenCreatesTheDatabase(t *testing.T) {
