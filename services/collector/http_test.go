@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -279,6 +280,11 @@ func TestLimiterForgetsOnlyTheIdle(t *testing.T) {
 	require.True(t, ok, "what is larger than the burst passes once")
 	_, ok = l.take("other", 1, now.Add(998*time.Second))
 	require.False(t, ok)
+	for i := range 50_000 {
+		l.take(strconv.Itoa(i), 1, now)
+	}
+	_, ok = l.take("other", 1, now)
+	require.False(t, ok, "a flood of names does not free the one that owes most")
 	_, ok = (*limiter)(nil).take("any", 1, now)
 	require.True(t, ok)
 }
