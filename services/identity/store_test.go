@@ -83,7 +83,7 @@ func event(workspace string, offset int64, userID, anonymousID string) identity.
 }
 
 func assign(t require.TestingT, s identity.Store, events ...identity.Event) []identity.Profile {
-	got, err := s.Assign(context.Background(), 3, events) //nolint:forbidigo // also called inside property tests
+	got, err := s.Assign(context.Background(), 3, events)
 	require.NoError(t, err)
 	out := make([]identity.Profile, len(events))
 	for i, e := range events {
@@ -335,7 +335,7 @@ func TestForgottenWorkspaceSeesNothing(t *testing.T) {
 
 func outboxOf(t require.TestingT, db *postgres.DB) []identity.Change {
 	var out []identity.Change
-	require.NoError(t, db.AsSystem(context.Background(), func(ctx context.Context, tx pgx.Tx) error { //nolint:forbidigo // also called inside property tests
+	require.NoError(t, db.AsSystem(context.Background(), func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, "SELECT workspace_id::text, topic, key, headers, value FROM identity.outbox ORDER BY id")
 		if err != nil {
 			return err
@@ -370,7 +370,7 @@ func outboxOf(t require.TestingT, db *postgres.DB) []identity.Change {
 
 func edgesOf(t require.TestingT, db *postgres.DB) []string {
 	var out []string
-	require.NoError(t, db.AsSystem(context.Background(), func(ctx context.Context, tx pgx.Tx) error { //nolint:forbidigo // also called inside property tests
+	require.NoError(t, db.AsSystem(context.Background(), func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, "SELECT profile_id::text, a, b FROM identity.edges")
 		if err != nil {
 			return err
