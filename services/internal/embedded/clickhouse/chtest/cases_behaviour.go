@@ -256,7 +256,7 @@ func testConcurrent(t *testing.T, s *suite) {
 
 // testMidStreamError: an error after the first byte must reach the client as an error, in every compression.
 func testMidStreamError(t *testing.T, s *suite) {
-	const sql = "SELECT number, toString(cityHash64(number)) AS s, throwIf(number = 2000000, 'late trouble') FROM numbers(3000000) SETTINGS max_threads = 1"
+	const sql = "SELECT number, toString(cityHash64(number)) AS s, throwIf(number = 250000, 'late trouble') FROM numbers(400000) SETTINGS max_threads = 1"
 	for name, compression := range compressions {
 		rows, err := s.open(compression).Query(t.Context(), sql)
 		n := 0
@@ -306,8 +306,10 @@ func testTruncatedInsert(t *testing.T, s *suite) {
 			require.NoError(t, err)
 		}
 		require.NoError(t, w.Flush())
+		runs := func() bool { return s.post("KILL QUERY WHERE query_id = '"+id+"' TEST", nil) != "" }
+		require.Eventually(t, runs, 20*time.Second, 5*time.Millisecond, "the insert has begun")
 		require.NoError(t, conn.Close())
-		require.Eventually(t, func() bool { return s.post("KILL QUERY WHERE query_id = '"+id+"' TEST", nil) == "" }, 20*time.Second, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return !runs() }, 20*time.Second, 20*time.Millisecond)
 		require.Zero(t, s.count("tr"), framing)
 	}
 	native := s.post("SELECT number AS a FROM numbers(60000) FORMAT Native", nil)

@@ -63,7 +63,7 @@ for compression in (False, "lz4", "zstd", "gzip", "br"):
         check(sum(len(block) for block in stream) == 1000000, "stream")
     fails(lambda: client.query("SELECT * FROM no_such_table"), 60)
     fails(lambda: client.command("SET max_threads = 1"), 48)
-    late = "SELECT number, toString(cityHash64(number)), throwIf(number = 2000000, 'late trouble') FROM numbers(3000000) SETTINGS max_threads = 1"
+    late = "SELECT number, toString(cityHash64(number)), throwIf(number = 250000, 'late trouble') FROM numbers(400000) SETTINGS max_threads = 1"
     fails(lambda: client.query(late), 395)
     client.close()
 
