@@ -41,6 +41,7 @@ const (
 	layerTestkit  layer = "testkit"
 	layerWeb      layer = "web"
 	layerE2E      layer = "e2e"
+	layerBench    layer = "bench"
 	layerProto    layer = "proto"
 	layerSDK      layer = "sdk"
 	layerRoot     layer = "root"
@@ -58,6 +59,7 @@ var mayImport = map[layer][]layer{
 	layerTestkit:  {layerEmbedded, layerStream, layerPlatform, layerProto},
 	layerWeb:      {layerPlatform, layerProto},
 	layerE2E:      {layerProto},
+	layerBench:    {layerEmbedded, layerStream, layerPlatform, layerProto},
 	layerRoot:     {},
 }
 
@@ -71,6 +73,7 @@ var instead = map[layer]string{
 	layerTestkit:  "testkit starts engines for tests and knows no context",
 	layerWeb:      "the web package only serves files",
 	layerE2E:      "black-box tests use public doors: the binary, HTTP and the gRPC clients of proto/gen",
+	layerBench:    "benchmarks drive the built binary and compare it with engines and drivers, never with our own services' code",
 	layerRoot:     "this package only looks at the others",
 }
 
@@ -119,6 +122,8 @@ func room(importPath string) (layer, string) {
 		return layerCmd, "cmd/" + second
 	case first == "e2e":
 		return layerE2E, "e2e"
+	case first == "bench":
+		return layerBench, "bench"
 	case slices.Contains(contexts, first):
 		return layerContext, first
 	case first != "internal":

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/mekong-cdp/mekong/services/internal/embedded/kafka"
+	"github.com/mekong-cdp/mekong/services/internal/stream"
+)
+
+// The yardsticks as subcommands of this binary.
+const (
+	serveBroker  = "serve-broker"
+	serveMinimal = "serve-minimal"
+	serveBare    = "serve-bare"
+)
+
+// yardstickTopic takes what the minimal handler and the plain producer write.
+const yardstickTopic = "bench.yardstick"
+
+// serve runs a yardstick until ctx ends.
+func serve(ctx context.Context, what string, args []string) error {
+	flags := flag.NewFlagSet(what, flag.ContinueOnError)
+	listen := flags.String("listen", "", "address")
+	broker := flags.String("broker", "", "Kafka of the minimal handler")
+	dir := flags.String("dir", "", "data of the broker")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	switch what {
+	case serveBroker:
+		return runBroker(ctx, *listen, *dir)
+	case serveMinimal:
+		client, err := newProducer(*broker)
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		return serveHTTP(ctx, *listen, func(ctx context.Context, records []*kgo.Record) error {
+			return client.ProduceSync(ctx, records...).FirstErr()
+		})
+	default:
+		return serveHTTP(ctx, *listen, func(context.Context, []*kgo.Record) error { return nil })
+	}
+}
+
+// runBroker is the embedded Kafka as bin/mekong runs it. Topics that nothing consumes here drop their oldest records.
+func runBroker(ctx context.Context, listen, dir string) error {
+	cfg := kafka.DefaultConfig()
+	cfg.Listen, cfg.DataDir = listen, dir
+	for _, name := range []string{yardstickTopic, stream.CollectorEvents, stream.CollectorRejected} {
+		cfg.Topics = append(cfg.Topics, kafka.TopicRule{Name: name, DropOldest: true})
+	}
+	broker, err := kafka.New(cfg, slog.New(slog.NewJSONHandler(os.Stderr, nil)))
+	if err != nil {
+		return err
+	}
+	return broker.Runner().Run(ctx, func() {})
+}
+
+// newProducer is franz-go as one uses it without any thought of ours: acks=all, no linger.
+func newProducer(broker string) (*kgo.Client, error) {
+	return kgo.NewClient(kgo.SeedBrokers(broker), kgo.DefaultProduceTopic(yardstickTopic), kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.ProducerLinger(0))
+}
+
+// event is what a minimal collector has to know of an event.
+type event struct {
+	Type        string          `json:"type"`
+	MessageID   string          `json:"messageId"`
+	AnonymousID string          `json:"anonymousId"`
+	UserID      string          `json:"userId"`
+	Event       string          `json:"event"`
+	Timestamp   time.Time       `json:"timestamp"`
+	Properties  json.RawMessage `json:"properties"`
+	Context     json.RawMessage `json:"context"`
+}
+
+// serveHTTP is the minimal handler: decode with encoding/json, store, answer.
+func serveHTTP(ctx context.Context, listen string, store func(context.Context, []*kgo.Record) error) error {
+	answer := func(w http.ResponseWriter, err error) {
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"success":true}`)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/track", func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err == nil {
+			var record *kgo.Record
+			if record, err = decodeEvent(body); err == nil {
+				err = store(r.Context(), []*kgo.Record{record})
+			}
+		}
+		answer(w, err)
+	})
+	mux.HandleFunc("POST /v1/batch", func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err == nil {
+			var records []*kgo.Record
+			if records, err = decodeBatch(body); err == nil {
+				err = store(r.Context(), records)
+			}
+		}
+		answer(w, err)
+	})
+	server := &http.Server{Addr: listen, Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	stopped := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stopped()
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func decodeEvent(raw []byte) (*kgo.Record, error) {
+	var e event
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return nil, err
+	}
+	return &kgo.Record{Key: []byte(e.AnonymousID), Value: raw}, nil
+}
+
+func decodeBatch(body []byte) ([]*kgo.Record, error) {
+	var batch struct {
+		Batch []json.RawMessage `json:"batch"`
+	}
+	if err := json.Unmarshal(body, &batch); err != nil {
+		return nil, err
+	}
+	records := make([]*kgo.Record, len(batch.Batch))
+	for i, raw := range batch.Batch {
+		var err error
+		if records[i], err = decodeEvent(raw); err != nil {
+			return nil, err
+		}
+	}
+	return records, nil
+}
+
+// yardsticks are the running processes of the comparison.
+type yardsticks struct {
+	broker, minimal, bare                      *process
+	brokerAddress, minimalAddress, bareAddress string
+}
+
+func (y *yardsticks) stop() {
+	for _, p := range []*process{y.minimal, y.bare, y.broker} {
+		if p != nil {
+			_ = p.stop()
+		}
+	}
+}
+
+func startYardsticks(ctx context.Context, b *bench) (*yardsticks, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return startYardsticksWith(ctx, b, self)
+}
+
+// startYardsticksWith starts them from the binary of this command.
+func startYardsticksWith(ctx context.Context, b *bench, self string) (_ *yardsticks, err error) {
+	y := &yardsticks{}
+	launch := func(what string, args ...string) (*process, string, error) {
+		address, err := freeAddress(ctx)
+		if err != nil {
+			return nil, "", err
+		}
+		p, err := start(ctx, b.dir, what, self, append([]string{what, "--listen", address}, args...), nil)
+		if err != nil {
+			return nil, "", err
+		}
+		_, err = p.await(ctx, listening(address))
+		return p, address, err
+	}
+	data := b.dir + "/broker"
+	if err := os.MkdirAll(data, 0o755); err != nil {
+		return nil, err
+	}
+	if y.broker, y.brokerAddress, err = launch(serveBroker, "--dir", data); err != nil {
+		return nil, err
+	}
+	if err := createTopic(ctx, y.brokerAddress); err != nil {
+		y.stop()
+		return nil, err
+	}
+	if y.minimal, y.minimalAddress, err = launch(serveMinimal, "--broker", y.brokerAddress); err != nil {
+		y.stop()
+		return nil, err
+	}
+	if y.bare, y.bareAddress, err = launch(serveBare); err != nil {
+		y.stop()
+		return nil, err
+	}
+	return y, nil
+}
+
+// createTopic makes the yardstick's topic with as many partitions as the collector's.
+func createTopic(ctx context.Context, broker string) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(broker))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	_, err = kadm.NewClient(client).CreateTopic(ctx, stream.EventPartitions, 1, nil, yardstickTopic)
+	return err
+}
+
+// plainProducer is conns goroutines that produce n records each, wait for the acknowledgement and go on.
+func plainProducer(ctx context.Context, broker string, events, conns int, length time.Duration) (*outcome, error) {
+	client, err := newProducer(broker)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	value := []byte(sampleEvent())
+	begin := time.Now()
+	var mu sync.Mutex
+	next := uint64(0)
+	return inParallel(conns, begin, func(part *outcome) error {
+		for {
+			now := time.Now()
+			if now.Sub(begin) >= length {
+				return nil
+			}
+			mu.Lock()
+			first := next
+			next += uint64(events)
+			mu.Unlock()
+			records := make([]*kgo.Record, events)
+			for i := range records {
+				records[i] = &kgo.Record{Key: fmt.Appendf(nil, "dev-%06d", (first+uint64(i))*7919%devices), Value: value}
+			}
+			if err := client.ProduceSync(ctx, records...).FirstErr(); err != nil {
+				return err
+			}
+			part.latency.record(time.Since(now))
+			part.events += events
+		}
+	})
+}
