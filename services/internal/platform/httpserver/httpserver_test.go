@@ -79,10 +79,10 @@ func TestReadyzListsWhatIsNotReady(t *testing.T) {
 	behind := errs.New(errs.Unavailable, "behind", "Catching up.")
 	checks := []runtime.Check{{Name: "a"}, {Name: "b", Err: behind}}
 	rec := httptest.NewRecorder()
-	handler := httpserver.Readyz(func(*http.Request) []runtime.Check { return checks })
+	handler := httpserver.Readyz(httpserver.ReadyInfo{Version: "v1"}, func(*http.Request) []runtime.Check { return checks })
 	handler(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
 	require.Equal(t, 503, rec.Code)
-	require.JSONEq(t, `{"ready":false,"checks":[{"name":"a","ready":true},{"name":"b","ready":false,"reason":"Catching up."}]}`, rec.Body.String())
+	require.JSONEq(t, `{"ready":false,"checks":[{"name":"a","ready":true},{"name":"b","ready":false,"reason":"Catching up."}],"version":"v1"}`, rec.Body.String())
 
 	checks = checks[:1]
 	rec = httptest.NewRecorder()
