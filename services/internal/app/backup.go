@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -31,13 +30,14 @@ type Manifest struct {
 	Files       []ManifestFile `json:"files"`
 }
 
-// ManifestFile is one file, or an empty directory when Dir is set.
+// ManifestFile is one file, a directory when Dir is set, or a symbolic link when Link is.
 type ManifestFile struct {
 	Path   string      `json:"path"`
 	Mode   fs.FileMode `json:"mode"`
 	UID    int         `json:"uid"`
 	GID    int         `json:"gid"`
 	Dir    bool        `json:"dir,omitempty"`
+	Link   string      `json:"link,omitempty"`
 	Size   int64       `json:"size,omitempty"`
 	SHA256 string      `json:"sha256,omitempty"`
 }
@@ -56,7 +56,7 @@ func (m Manifest) Bytes() int64 {
 // between them; senders retry while the door is closed. It returns Precondition "data_dir_in_use" while the system runs.
 func Backup(cfg Config, target, version string) (manifest Manifest, err error) {
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, versionFile)); err != nil {
-		return Manifest{}, errs.Wrap(err, errs.Precondition, "no_installation", "There is no installation in "+cfg.DataDir)
+		return Manifest{}, errs.Wrap(err, errs.Precondition, "no_installation", "There is no installation in "+cfg.DataDir+"; name its --data-dir")
 	}
 	unlock, err := durable.LockDir(cfg.DataDir)
 	if err != nil {
@@ -75,7 +75,7 @@ func Backup(cfg Config, target, version string) (manifest Manifest, err error) {
 		if err != nil || rel == "." || leftOut(entry) {
 			return err
 		}
-		file, err := copyInto(path, filepath.Join(target, backupDataDir, rel), entry)
+		file, err := copyInto(cfg.DataDir, rel, filepath.Join(target, backupDataDir, rel), entry)
 		if err != nil {
 			return err
 		}
@@ -104,7 +104,8 @@ func leftOut(entry fs.DirEntry) bool {
 	}
 }
 
-func copyInto(source, target string, entry fs.DirEntry) (ManifestFile, error) {
+func copyInto(root, rel, target string, entry fs.DirEntry) (ManifestFile, error) {
+	source := filepath.Join(root, rel)
 	info, err := entry.Info()
 	if err != nil {
 		return ManifestFile{}, err
@@ -117,13 +118,26 @@ func copyInto(source, target string, entry fs.DirEntry) (ManifestFile, error) {
 		return file, os.MkdirAll(target, 0o700)
 	}
 	if entry.Type()&fs.ModeSymlink != 0 {
-		return ManifestFile{}, errs.New(errs.Precondition, "backup_symlink", "A backup cannot hold the symbolic link "+source)
+		// ClickHouse names its tables' folders this way. The manifest holds the link; there is nothing to copy.
+		if file.Link, err = os.Readlink(source); err != nil {
+			return ManifestFile{}, err
+		}
+		if !staysInside(rel, file.Link) {
+			return ManifestFile{}, errs.New(errs.Precondition, "backup_symlink",
+				"The symbolic link "+source+" leads out of the data directory; replace it by what it leads to")
+		}
+		return file, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
 		return ManifestFile{}, err
 	}
 	file.Size, file.SHA256, err = copyFile(source, target)
 	return file, err
+}
+
+// staysInside reports whether a link at rel leads to a place in the same tree, wherever that tree lies.
+func staysInside(rel, link string) bool {
+	return !filepath.IsAbs(link) && filepath.IsLocal(filepath.Join(filepath.Dir(rel), link))
 }
 
 // copyFile copies durably and returns what it read.
@@ -199,12 +213,15 @@ func readManifest(source string) (Manifest, error) {
 }
 
 func restoreFile(source, target string, file ManifestFile) error {
-	if !filepath.IsLocal(file.Path) || strings.HasPrefix(file.Path, "..") {
+	if !filepath.IsLocal(file.Path) || file.Link != "" && !staysInside(file.Path, file.Link) {
 		return errs.New(errs.Invalid, "backup_damaged", "The manifest of the backup names a path outside of it")
 	}
 	path := filepath.Join(target, file.Path)
-	if file.Dir {
+	switch {
+	case file.Dir:
 		return os.MkdirAll(path, 0o700)
+	case file.Link != "":
+		return os.Symlink(file.Link, path)
 	}
 	size, sum, err := copyFile(filepath.Join(source, backupDataDir, file.Path), path)
 	if err != nil {
@@ -220,9 +237,12 @@ func restoreRights(target string, file ManifestFile) error {
 	path := filepath.Join(target, file.Path)
 	// Only root can give files away; an ordinary user owns all of them anyway.
 	if os.Geteuid() == 0 {
-		if err := os.Chown(path, file.UID, file.GID); err != nil {
+		if err := os.Lchown(path, file.UID, file.GID); err != nil {
 			return fmt.Errorf("restore: %w", err)
 		}
+	}
+	if file.Link != "" {
+		return nil // a link has no rights of its own
 	}
 	return os.Chmod(path, file.Mode)
 }

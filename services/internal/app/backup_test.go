@@ -17,6 +17,8 @@ func installation(t *testing.T) Config {
 	require.NoError(t, os.MkdirAll(filepath.Join(cfg.DataDir, "spool", "empty"), 0o700))
 	require.NoError(t, checkDataVersion(cfg.DataDir))
 	require.NoError(t, os.WriteFile(filepath.Join(cfg.DataDir, "spool", "0001.seg"), []byte("events"), 0o640))
+	// ClickHouse names the folders of its tables by links like this one.
+	require.NoError(t, os.Symlink(filepath.Join("..", "spool"), filepath.Join(cfg.DataDir, "spool", "link")))
 	return cfg
 }
 
@@ -38,6 +40,9 @@ func TestBackupAndRestoreGiveTheSameDirectory(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o640), info.Mode().Perm())
 	require.DirExists(t, filepath.Join(restored.DataDir, "spool", "empty"))
+	link, err := os.Readlink(filepath.Join(restored.DataDir, "spool", "link"))
+	require.NoError(t, err)
+	require.Equal(t, filepath.Join("..", "spool"), link)
 	require.NoError(t, checkDataVersion(restored.DataDir))
 
 	_, err = Restore(restored, target)
@@ -69,6 +74,16 @@ func TestRestoreRefusesADamagedBackup(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(target, manifestFile)))
 	_, err = Restore(restored, target)
 	require.Equal(t, "no_backup", errs.CodeOf(err))
+}
+
+func TestBackupRefusesALinkThatLeadsOut(t *testing.T) {
+	t.Parallel()
+	for _, link := range []string{"/etc", filepath.Join("..", "..", "elsewhere")} {
+		cfg := installation(t)
+		require.NoError(t, os.Symlink(link, filepath.Join(cfg.DataDir, "spool", "out")))
+		_, err := Backup(cfg, filepath.Join(t.TempDir(), "backup"), "v1")
+		require.ErrorContains(t, err, "leads out of the data directory", link)
+	}
 }
 
 func TestADataDirectoryOfANewerVersionIsRefused(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -122,37 +121,6 @@ func checkEngineFiles(cfg Config) []Finding {
 	if len(cfg.Kafka.Brokers) == 0 {
 		findings = append(findings, Finding{What: "embedded Kafka", Detail: fmt.Sprintf(
 			"one broker, no replicas, %d MB a topic, for one machine only; set MEKONG_KAFKA__BROKERS for production", cfg.Embedded.Kafka.TopicBytes>>20)})
-	}
-	return findings
-}
-
-// checkPorts finds out which addresses of a stopped system are taken by something else.
-func checkPorts(ctx context.Context, cfg Config) []Finding {
-	ports := []struct{ what, address, setting string }{
-		{"port of HTTP", cfg.HTTP.Listen, "MEKONG_HTTP__LISTEN"},
-		{"port of gRPC", cfg.GRPC.Listen, "MEKONG_GRPC__LISTEN"},
-		{"port of metrics", cfg.Metrics.Listen, "MEKONG_METRICS__LISTEN"},
-	}
-	if len(cfg.Kafka.Brokers) == 0 {
-		ports = append(ports, struct{ what, address, setting string }{"port of Kafka", cfg.Embedded.Kafka.Listen, "MEKONG_EMBEDDED__KAFKA__LISTEN"})
-	}
-	if cfg.Postgres.URL == "" {
-		ports = append(ports, struct{ what, address, setting string }{"port of Postgres", cfg.Embedded.Postgres.Listen, "MEKONG_EMBEDDED__POSTGRES__LISTEN"})
-	}
-	if cfg.ClickHouse.URL == "" {
-		ports = append(ports, struct{ what, address, setting string }{"port of ClickHouse", cfg.Embedded.ClickHouse.Listen, "MEKONG_EMBEDDED__CLICKHOUSE__LISTEN"})
-	}
-	findings := make([]Finding, 0, len(ports))
-	for _, port := range ports {
-		f := Finding{What: port.what, Detail: port.address + " is free"}
-		var lc net.ListenConfig
-		if l, err := lc.Listen(ctx, "tcp", port.address); err != nil {
-			f.Detail = port.address
-			f.Err = errs.Wrap(err, errs.Precondition, "port_taken", "Something else listens there; stop it, or set "+port.setting)
-		} else if err := l.Close(); err != nil {
-			f.Err = err
-		}
-		findings = append(findings, f)
 	}
 	return findings
 }

@@ -3,8 +3,10 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -45,6 +47,17 @@ func Targets() []string {
 		TargetAll, moduleCollector, moduleIdentity, moduleWarehouse, moduleActivation, moduleAdmin, moduleAPI,
 		engineKafka, enginePostgres, engineClickHouse,
 	}
+}
+
+// checkTargets refuses names that are no targets; modules that others bring along are none.
+func checkTargets(names []string) error {
+	for _, name := range names {
+		if !slices.Contains(Targets(), name) {
+			return errs.New(errs.Invalid, "unknown_target",
+				fmt.Sprintf("There is no target %q; the targets are: %s", name, strings.Join(Targets(), ", ")))
+		}
+	}
+	return nil
 }
 
 // table is the module table: who needs whom, and who builds it. An engine is ordered before those that use it, but only
@@ -130,9 +143,37 @@ func (p *Process) buildTopics(ctx context.Context) (runtime.Parts, error) {
 		return runtime.Parts{}, err
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	return runtime.Parts{}, kafka.EnsureTopics(ctx, client, TopicSpecs())
+	return runtime.Parts{}, p.untilAvailable(ctx, "Kafka", func(ctx context.Context) error {
+		return kafka.EnsureTopics(ctx, client, TopicSpecs())
+	})
+}
+
+const (
+	// attemptTimeout bounds one try to reach an engine at start, attemptPause is the wait between two.
+	attemptTimeout = 15 * time.Second
+	attemptPause   = time.Second
+)
+
+// untilAvailable repeats fn while an engine is away: a process that is started before its engines, or while one of them
+// restarts, waits for it instead of giving up.
+func (p *Process) untilAvailable(ctx context.Context, engine string, fn func(ctx context.Context) error) error {
+	deadline := time.Now().Add(startTimeout)
+	for {
+		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
+		err := fn(attempt)
+		cancel()
+		if errs.KindOf(err) != errs.Unavailable || ctx.Err() != nil || time.Now().After(deadline) {
+			return err
+		}
+		p.log.WarnContext(ctx, "waiting for an engine", "engine", engine, "error", err)
+		pause := time.NewTimer(attemptPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return ctx.Err()
+		}
+	}
 }
 
 // buildPool migrates what this process's contexts keep in PostgreSQL, then opens the pool that they share.
@@ -140,7 +181,10 @@ func (p *Process) buildPool(ctx context.Context) (runtime.Parts, error) {
 	if err := p.cfg.Postgres.Validate(); err != nil {
 		return runtime.Parts{}, err
 	}
-	if err := postgres.Migrate(ctx, p.cfg.Postgres.URL.Reveal(), p.migrations()); err != nil {
+	err := p.untilAvailable(ctx, "Postgres", func(ctx context.Context) error {
+		return postgres.Migrate(ctx, p.cfg.Postgres.URL.Reveal(), p.migrations())
+	})
+	if err != nil {
 		return runtime.Parts{}, err
 	}
 	db, err := postgres.Open(ctx, p.cfg.Postgres)
@@ -208,7 +252,10 @@ func (p *Process) buildWarehouse(ctx context.Context) (runtime.Parts, error) {
 	if err != nil {
 		return runtime.Parts{}, err
 	}
-	if err := clickhouse.Migrate(ctx, db, warehouse.ClickHouseMigrations()); err != nil {
+	err = p.untilAvailable(ctx, "ClickHouse", func(ctx context.Context) error {
+		return clickhouse.Migrate(ctx, db, warehouse.ClickHouseMigrations())
+	})
+	if err != nil {
 		return runtime.Parts{}, errors.Join(err, db.Close())
 	}
 	m, err := warehouse.New(ctx, p.cfg.Warehouse, warehouse.Deps{

@@ -84,6 +84,9 @@ func (p *Process) prepare(ctx context.Context) error {
 	if err := checkDataVersion(p.cfg.DataDir); err != nil {
 		return err
 	}
+	if err := checkTargets(p.opts.Targets); err != nil {
+		return err
+	}
 	targets := expand(p.opts.Targets, p.cfg)
 	// The first ordering only finds out what is selected; the second one is of modules that know it.
 	modules, err := runtime.Order(p.table(), targets)
@@ -98,6 +101,9 @@ func (p *Process) prepare(ctx context.Context) error {
 		return err
 	}
 	if p.engines, err = newEngines(&p.cfg, p.selected, p.log); err != nil {
+		return err
+	}
+	if err := checkDoors(ctx, p.cfg); err != nil {
 		return err
 	}
 	if p.telemetry, err = telemetry.Setup(ctx, p.cfg.Telemetry, "mekong", p.opts.Version); err != nil {
