@@ -59,7 +59,7 @@ type shell struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM) //nolint:forbidigo // the root of all contexts
-	code := execute(ctx, os.Args[1:], os.Stdout, os.Stderr, os.Environ())                      //nolint:forbidigo // read once, here
+	code := execute(ctx, os.Args[1:], os.Stdout, os.Stderr, os.Environ())                    //nolint:forbidigo // read once, here
 	stop()
 	os.Exit(code)
 }
@@ -76,7 +76,7 @@ func execute(ctx context.Context, args []string, out, errOut io.Writer, environ 
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		parser.FatalIfErrorf(err)
+		fmt.Fprintf(errOut, "mekong: %s; `mekong --help` lists the commands, `mekong <command> --help` their flags\n", err)
 		return 2
 	}
 	if err := parsed.Run(&shell{ctx: ctx, out: out, errOut: errOut, environ: environ, cli: &c}); err != nil {
@@ -122,6 +122,8 @@ type engineCmd struct {
 func (e engineCmd) Run(s *shell) error { return clickhouse.ChildMain(s.ctx, e.Args) }
 
 type versionCmd struct{}
+
+func (versionCmd) Help() string { return "Example: mekong version" }
 
 func (versionCmd) Run(s *shell) error {
 	_, err := fmt.Fprintln(s.out, "mekong", version)

@@ -38,13 +38,16 @@ func (r remote) call(s *shell, fn func(ctx context.Context, conn *grpc.ClientCon
 	defer cancel()
 	err = fn(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+r.Token), conn)
 	if errs.KindOf(err) == errs.Unavailable {
-		return fmt.Errorf("no answer from %s (is the system running?): %w", r.Address, err)
+		return errs.New(errs.Unavailable, "no_answer", fmt.Sprintf(
+			"No good answer from %s; is the system running, and is that its gRPC address (--address, MEKONG_URL)? It said: %s", r.Address, errs.MessageOf(err)))
 	}
 	return err
 }
 
 func (r remote) admin(s *shell, fn func(ctx context.Context, admin adminv1.AdminServiceClient) error) error {
-	return r.call(s, func(ctx context.Context, conn *grpc.ClientConn) error { return fn(ctx, adminv1.NewAdminServiceClient(conn)) })
+	return r.call(s, func(ctx context.Context, conn *grpc.ClientConn) error {
+		return fn(ctx, adminv1.NewAdminServiceClient(conn))
+	})
 }
 
 // table prints aligned columns.

@@ -158,7 +158,7 @@ func TestRefusalsToStart(t *testing.T) {
 		})
 	}
 	refused("second instance", "data_dir_in_use", cfg.DataDir, func(c *clickhouse.Config) { c.DataDir = cfg.DataDir })
-	refused("port taken", "port_in_use", "MEKONG_CLICKHOUSE__LISTEN", func(c *clickhouse.Config) { c.Listen = cfg.Listen })
+	refused("port taken", "port_in_use", "MEKONG_EMBEDDED__CLICKHOUSE__LISTEN", func(c *clickhouse.Config) { c.Listen = cfg.Listen })
 	refused("missing library", "engine_missing", "make engines", func(c *clickhouse.Config) { c.LibraryPath += ".missing" })
 	refused("other library", "engine_checksum", "make engines", func(c *clickhouse.Config) {
 		c.LibraryPath = filepath.Join(t.TempDir(), "libchdb.so")

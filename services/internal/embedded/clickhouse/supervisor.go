@@ -80,11 +80,11 @@ func (e *Engine) listen(ctx context.Context) (*net.TCPListener, error) {
 	l, err := lc.Listen(ctx, "tcp", e.cfg.Listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, errs.Wrap(err, errs.Precondition, "port_in_use", fmt.Sprintf(
-			"Another program listens on %s; stop it or choose another address with MEKONG_CLICKHOUSE__LISTEN", e.cfg.Listen))
+			"Another program listens on %s; stop it or choose another address with MEKONG_EMBEDDED__CLICKHOUSE__LISTEN", e.cfg.Listen))
 	}
 	if err != nil {
 		return nil, errs.Wrap(err, errs.Precondition, "bad_listen", fmt.Sprintf(
-			"Cannot listen on %s; choose another address with MEKONG_CLICKHOUSE__LISTEN", e.cfg.Listen))
+			"Cannot listen on %s; choose another address with MEKONG_EMBEDDED__CLICKHOUSE__LISTEN", e.cfg.Listen))
 	}
 	tcp, ok := l.(*net.TCPListener)
 	if !ok {

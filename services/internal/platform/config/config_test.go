@@ -74,7 +74,7 @@ func TestLoadRefuses(t *testing.T) {
 		"unknown key in file":       {"kafka: {brokerz: x}", nil, "unknown_setting", "kafka.brokerz"},
 		"unknown key in env":        {"", []string{"MEKONG_KAFKA__BROKERZ=x"}, "unknown_setting", "MEKONG_KAFKA__BROKERZ"},
 		"not YAML":                  {"a: [", nil, "config_not_yaml", ""},
-		"value of the wrong type":   {"http: {timeout: soon}", nil, "setting_does_not_fit", "HTTP.Timeout"},
+		"value of the wrong type":   {"http: {timeout: soon}", nil, "setting_does_not_fit", "http.timeout (MEKONG_HTTP__TIMEOUT)"},
 		"section given as a scalar": {"http: 8080", nil, "unknown_setting", "http"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -131,7 +131,22 @@ func decode(raw map[string]any, target any) error {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	if err := d.Decode(raw); err != nil {
-		return errs.Wrap(err, errs.Invalid, "setting_does_not_fit", "A setting has a value that does not fit")
+		return valueError(err)
 	}
 	return nil
+}
+
+// valueError names the first setting that does not fit. The value itself is left out: it may be a secret.
+func valueError(err error) error {
+	var wrong *mapstructure.DecodeError
+	if !errors.As(err, &wrong) {
+		return errs.Wrap(err, errs.Invalid, "setting_does_not_fit", "A setting has a value that does not fit")
+	}
+	parts := strings.Split(wrong.Name(), dot)
+	for i, part := range parts {
+		parts[i] = snake(part)
+	}
+	key := strings.Join(parts, dot)
+	return errs.Wrap(wrong.Unwrap(), errs.Invalid, "setting_does_not_fit",
+		fmt.Sprintf("The setting %s (%s) has a value that does not fit", key, EnvName(key)))
 }
