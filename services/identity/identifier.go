@@ -57,14 +57,3 @@ func isUnique(kind string) bool {
 	}
 	return false
 }
-
-// uniqueTypes returns the names of the types of which a profile holds at most one identifier.
-func uniqueTypes() []string {
-	var names []string
-	for i := range identifierTypes {
-		if identifierTypes[i].unique {
-			names = append(names, identifierTypes[i].name)
-		}
-	}
-	return names
-}

@@ -55,10 +55,18 @@ func (s *PostgresStore) Lookup(ctx context.Context, events []Event) (map[ids.Has
 	err := s.db.InWorkspaces(ctx, workspaces, func(ctx context.Context, tx pgx.Tx) error {
 		w, h := keysOf(rows)
 		found, err := tx.Query(ctx, `
-			SELECT i.hash, p.id::text, p.profile_no, p.version
+			SELECT k.hash, i.profile_id::text, p.profile_no, p.version
 			FROM unnest($1::uuid[], $2::bytea[]) AS k (workspace_id, hash)
-			JOIN identity.identifiers i USING (workspace_id, hash)
-			JOIN identity.profiles p ON p.workspace_id = i.workspace_id AND p.id = i.profile_id`, w, h)
+			CROSS JOIN LATERAL (
+				SELECT profile_id FROM identity.identifiers
+				WHERE workspace_id = k.workspace_id AND hash = k.hash
+				OFFSET 0
+			) AS i
+			CROSS JOIN LATERAL (
+				SELECT profile_no, version FROM identity.profiles
+				WHERE workspace_id = k.workspace_id AND id = i.profile_id
+				OFFSET 0
+			) AS p`, w, h)
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,9 @@ package identity
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -10,6 +13,10 @@ import (
 
 // assignTx is one transaction of PostgresStore.Assign: lock identifiers by hash, then profiles by id, read again what the
 // locks protect, decide, write.
+//
+// Each row is reached by its key, whatever the planner believes: with row-level security it likes to read all rows of
+// the workspace and hash them, which grows with the table. A lateral sub-query with a lock or OFFSET 0 cannot be turned
+// into such a join, and an upsert always probes its index. Locks are taken in the order of the arrays.
 type assignTx struct {
 	tx        pgx.Tx
 	partition int32
@@ -36,11 +43,13 @@ func (t *assignTx) lock(ctx context.Context) error {
 		return err
 	}
 	rows, err := t.tx.Query(ctx, `
-		SELECT i.workspace_id::text, i.hash, coalesce(i.profile_id::text, '')
+		SELECT k.workspace_id::text, k.hash, coalesce(i.profile_id::text, '')
 		FROM unnest($1::uuid[], $2::bytea[]) AS k (workspace_id, hash)
-		JOIN identity.identifiers i USING (workspace_id, hash)
-		ORDER BY i.hash, i.workspace_id
-		FOR UPDATE OF i`, workspaces, hashes)
+		CROSS JOIN LATERAL (
+			SELECT profile_id FROM identity.identifiers
+			WHERE workspace_id = k.workspace_id AND hash = k.hash
+			FOR UPDATE
+		) AS i`, workspaces, hashes)
 	if err != nil {
 		return err
 	}
@@ -63,37 +72,30 @@ func (t *assignTx) lockProfiles(ctx context.Context) error {
 	if len(t.persons) == 0 {
 		return nil
 	}
-	var workspaces, profiles []string
-	for id, p := range t.persons {
-		workspaces, profiles = append(workspaces, p.workspaceID), append(profiles, id)
+	profiles := slices.Sorted(maps.Keys(t.persons))
+	workspaces := make([]string, len(profiles))
+	for i, id := range profiles {
+		workspaces[i] = t.persons[id].workspaceID
 	}
 	rows, err := t.tx.Query(ctx, `
-		SELECT p.id::text, p.profile_no, p.version
+		SELECT k.id::text, p.profile_no, p.version, p.holds
 		FROM unnest($1::uuid[], $2::uuid[]) AS k (workspace_id, id)
-		JOIN identity.profiles p USING (workspace_id, id)
-		ORDER BY p.id
-		FOR UPDATE OF p`, workspaces, profiles)
+		CROSS JOIN LATERAL (
+			SELECT profile_no, version, holds FROM identity.profiles
+			WHERE workspace_id = k.workspace_id AND id = k.id
+			FOR UPDATE
+		) AS p`, workspaces, profiles)
 	if err != nil {
 		return err
 	}
 	var p Profile
-	if _, err := pgx.ForEachRow(rows, []any{&p.ID, &p.No, &p.Version}, func() error {
-		t.persons[p.ID].Profile = p
-		return nil
-	}); err != nil {
-		return err
-	}
-	rows, err = t.tx.Query(ctx, `
-		SELECT DISTINCT i.profile_id::text, i.type
-		FROM unnest($1::uuid[], $2::uuid[]) AS k (workspace_id, profile_id)
-		JOIN identity.identifiers i USING (workspace_id, profile_id)
-		WHERE i.type = ANY ($3)`, workspaces, profiles, uniqueTypes())
-	if err != nil {
-		return err
-	}
-	var id, kind string
-	_, err = pgx.ForEachRow(rows, []any{&id, &kind}, func() error {
-		t.persons[id].holds[kind] = true
+	var holds []string
+	_, err = pgx.ForEachRow(rows, []any{&p.ID, &p.No, &p.Version, &holds}, func() error {
+		person := t.persons[p.ID]
+		person.Profile = p
+		for _, kind := range holds {
+			person.holds[kind] = true
+		}
 		return nil
 	})
 	return err
@@ -152,51 +154,60 @@ func (t *assignTx) write(ctx context.Context, a *assignment) error {
 
 func (t *assignTx) writeProfiles(batch *pgx.Batch, a *assignment) {
 	var workspaces, profiles []string
+	var holds []string
 	var numbers, versions []int64
-	for _, p := range a.created {
+	add := func(p *person) {
 		workspaces, profiles = append(workspaces, p.workspaceID), append(profiles, p.ID)
 		numbers, versions = append(numbers, p.No), append(versions, p.Version)
+		holds = append(holds, strings.Join(slices.Sorted(maps.Keys(p.holds)), ","))
 	}
-	if len(profiles) > 0 {
-		batch.Queue(`
-			INSERT INTO identity.profiles (workspace_id, id, profile_no, version)
-			SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[])`, workspaces, profiles, numbers, versions)
+	for _, p := range a.created {
+		add(p)
 	}
-	workspaces, profiles, versions = nil, nil, nil
-	for id, p := range t.persons {
+	for _, p := range t.persons {
 		if p.moved {
-			workspaces, profiles, versions = append(workspaces, p.workspaceID), append(profiles, id), append(versions, p.Version)
+			add(p)
 		}
 	}
 	if len(profiles) > 0 {
 		batch.Queue(`
-			UPDATE identity.profiles p SET version = k.version, updated_at = now()
-			FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS k (workspace_id, id, version)
-			WHERE p.workspace_id = k.workspace_id AND p.id = k.id`, workspaces, profiles, versions)
+			INSERT INTO identity.profiles (workspace_id, id, profile_no, version, holds)
+			SELECT w, p, no, v, string_to_array(h, ',')
+			FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[]) AS r (w, p, no, v, h)
+			ON CONFLICT (workspace_id, id) DO UPDATE SET
+				version = excluded.version, holds = excluded.holds, updated_at = now()`,
+			workspaces, profiles, numbers, versions, holds)
 	}
 }
 
 func (t *assignTx) writeIdentifiers(batch *pgx.Batch, a *assignment) {
-	var workspaces, profiles []string
+	var workspaces, profiles, kinds, values []string
 	var hashes [][]byte
 	for i := range a.attachments {
 		at := &a.attachments[i]
 		workspaces, profiles = append(workspaces, at.workspaceID), append(profiles, at.person.ID)
-		hashes = append(hashes, at.identifier.Hash[:])
+		hashes, kinds, values = append(hashes, at.identifier.Hash[:]), append(kinds, at.identifier.Type), append(values, at.identifier.Value)
 	}
 	if len(profiles) > 0 {
 		batch.Queue(`
-			UPDATE identity.identifiers i SET profile_id = k.profile_id
-			FROM unnest($1::uuid[], $2::bytea[], $3::uuid[]) AS k (workspace_id, hash, profile_id)
-			WHERE i.workspace_id = k.workspace_id AND i.hash = k.hash`, workspaces, hashes, profiles)
+			INSERT INTO identity.identifiers (workspace_id, hash, type, value, profile_id)
+			SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::uuid[])
+			ON CONFLICT (workspace_id, hash) DO UPDATE SET profile_id = excluded.profile_id`,
+			workspaces, hashes, kinds, values, profiles)
 	}
 	if len(a.verdicts) < len(t.events) {
 		// An event that was decided before brings back no identifier that was removed since.
 		workspaces, hashes = keysOf(t.rows)
 		batch.Queue(`
-			DELETE FROM identity.identifiers i
-			USING unnest($1::uuid[], $2::bytea[]) AS k (workspace_id, hash)
-			WHERE i.workspace_id = k.workspace_id AND i.hash = k.hash AND i.profile_id IS NULL`, workspaces, hashes)
+			DELETE FROM identity.identifiers WHERE ctid = ANY (ARRAY(
+				SELECT i.ctid
+				FROM unnest($1::uuid[], $2::bytea[]) AS k (workspace_id, hash)
+				CROSS JOIN LATERAL (
+					SELECT ctid, profile_id FROM identity.identifiers
+					WHERE workspace_id = k.workspace_id AND hash = k.hash
+					OFFSET 0
+				) AS i
+				WHERE i.profile_id IS NULL))`, workspaces, hashes)
 	}
 }
 

@@ -386,3 +386,48 @@ func edgesOf(t require.TestingT, db *postgres.DB) []string {
 	slices.SortFunc(out, strings.Compare)
 	return out
 }
+
+// BenchmarkAssign measures the slow path: each event brings a new person with two identifiers.
+func BenchmarkAssign(b *testing.B) {
+	db := testkit.PostgresDB(b, identity.Migrations())
+	store := identity.NewPostgresStoreForTest(db)
+	ws, next := ids.New(), int64(0)
+	const size = 500
+	for b.Loop() {
+		events := make([]identity.Event, size)
+		for i := range events {
+			events[i] = event(ws, next, fmt.Sprint("user-", next), fmt.Sprint("device-", next))
+			next++
+		}
+		assign(b, store, events...)
+	}
+	b.ReportMetric(float64(b.N)*size/b.Elapsed().Seconds(), "events/s")
+}
+
+// TestIdentifiersAreReachedByTheirKey guards against the plan that reads a whole workspace for each identifier: it comes
+// back as soon as a second index of the table begins with workspace_id, and shows only on tables nobody analyzed yet.
+func TestIdentifiersAreReachedByTheirKey(t *testing.T) {
+	t.Parallel()
+	db := testkit.PostgresDB(t, identity.Migrations())
+	ws := ids.New()
+	var events []identity.Event
+	for i := range 500 {
+		events = append(events, event(ws, int64(i), fmt.Sprint("user-", i), fmt.Sprint("device-", i)))
+	}
+	assign(t, identity.NewPostgresStoreForTest(db), events...)
+	require.NoError(t, db.InWorkspace(t.Context(), ws, func(ctx context.Context, tx pgx.Tx) error {
+		for table, key := range map[string]string{"identifiers": "hash = k.key::text::bytea", "profiles": "id = k.key"} {
+			rows, err := tx.Query(ctx, `EXPLAIN SELECT * FROM unnest($1::uuid[], $1::uuid[]) AS k (workspace_id, key)
+				CROSS JOIN LATERAL (SELECT 1 FROM identity.`+table+` WHERE workspace_id = k.workspace_id AND `+key+` FOR UPDATE) AS i`, []string{ws})
+			if err != nil {
+				return err
+			}
+			plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			if err != nil {
+				return err
+			}
+			require.Contains(t, strings.Join(plan, "\n"), "Index Scan using "+table+"_pkey", strings.Join(plan, "\n"))
+		}
+		return nil
+	}))
+}
