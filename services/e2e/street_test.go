@@ -33,6 +33,7 @@ func TestStreet(t *testing.T) {
 			t.Run("workspaces do not see each other", func(t *testing.T) { tenants(t, s) })
 			t.Run("the same things by gRPC, and the reference page", func(t *testing.T) { otherDoors(t, s) })
 			t.Run("bad input is refused with a reason", func(t *testing.T) { badInput(t, s) })
+			t.Run("a trace travels from the sender through Kafka", func(t *testing.T) { traceTravels(t, s) })
 		})
 	}
 }

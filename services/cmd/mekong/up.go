@@ -30,7 +30,7 @@ func (u upCmd) Run(s *shell) error {
 		}
 		cfg.HTTP.Listen = net.JoinHostPort(host, fmt.Sprint(u.Port))
 	}
-	if u.Demo && !loopback(cfg.HTTP.Listen, cfg.GRPC.Listen) {
+	if u.Demo && !app.Loopback(cfg.HTTP.Listen, cfg.GRPC.Listen) {
 		return errs.New(errs.Invalid, "demo_not_on_loopback",
 			"--demo has well-known keys, so it runs only when http.listen and grpc.listen are loopback addresses")
 	}
@@ -51,7 +51,7 @@ func (r runCmd) Run(s *shell) error {
 	if err != nil {
 		return err
 	}
-	if r.Demo && !loopback(cfg.HTTP.Listen, cfg.GRPC.Listen) {
+	if r.Demo && !app.Loopback(cfg.HTTP.Listen, cfg.GRPC.Listen) {
 		return errs.New(errs.Invalid, "demo_not_on_loopback",
 			"--demo has well-known keys, so it runs only when http.listen and grpc.listen are loopback addresses")
 	}
@@ -89,17 +89,6 @@ func printReady(out io.Writer, r app.Ready) {
 	_, _ = io.WriteString(out, b.String()+"\n")
 }
 
-func loopback(addresses ...string) bool {
-	for _, address := range addresses {
-		host, _, err := net.SplitHostPort(address)
-		ip := net.ParseIP(host)
-		if err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-			return false
-		}
-	}
-	return true
-}
-
 type configCmd struct {
 	Print configPrintCmd `cmd:"" help:"Show every setting, where it comes from a default or not."`
 }
@@ -125,4 +114,3 @@ func (c configPrintCmd) Run(s *shell) error {
 	}
 	return nil
 }
-

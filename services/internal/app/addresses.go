@@ -118,4 +118,3 @@ func SettingLines(src config.Sources, dataDir string) ([]config.Line, error) {
 	}
 	return config.Lines(cfg, DefaultConfig()), nil
 }
-

@@ -114,7 +114,7 @@ func (p *Process) buildDoors(context.Context) (runtime.Parts, error) {
 		p.grpc.SetAuthenticator(authenticator{adminv1.NewAdminServiceClient(conn)})
 		closeDoors = func(context.Context) error { return conn.Close() }
 	}
-	ready := httpserver.Readyz(func(r *http.Request) []runtime.Check { return p.supervisor.Ready(r.Context()) })
+	ready := httpserver.Readyz(p.readyInfo(), func(r *http.Request) []runtime.Check { return p.supervisor.Ready(r.Context()) })
 	p.routes.HandleFunc("GET /healthz", httpserver.Healthz)
 	p.routes.HandleFunc("GET /readyz", ready)
 	metrics := http.NewServeMux()
@@ -126,6 +126,30 @@ func (p *Process) buildDoors(context.Context) (runtime.Parts, error) {
 		p.grpc.Runner(),
 		httpserver.New("http", "MEKONG_HTTP__LISTEN", p.cfg.HTTP, p.log, httpserver.Traced(p.routes), p.supervisor.Drain).Runner(),
 	}}, nil
+}
+
+// readyInfo tells addresses only where nobody but this machine can ask for them.
+func (p *Process) readyInfo() httpserver.ReadyInfo {
+	info := httpserver.ReadyInfo{Version: p.opts.Version}
+	if !Loopback(p.cfg.HTTP.Listen) {
+		return info
+	}
+	for _, a := range p.addresses() {
+		info.Addresses = append(info.Addresses, httpserver.Address{Name: a.What, Address: a.Address})
+	}
+	return info
+}
+
+// Loopback reports whether all addresses (host:port) can be reached from this machine only.
+func Loopback(addresses ...string) bool {
+	for _, address := range addresses {
+		host, _, err := net.SplitHostPort(address)
+		ip := net.ParseIP(host)
+		if err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return false
+		}
+	}
+	return true
 }
 
 func httpURL(cfg httpserver.Config) string {

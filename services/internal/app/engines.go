@@ -59,4 +59,3 @@ func topicRules() []embeddedkafka.TopicRule {
 	}
 	return rules
 }
-

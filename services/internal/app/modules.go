@@ -144,14 +144,17 @@ func (p *Process) buildTopics(ctx context.Context) (runtime.Parts, error) {
 	}
 	defer client.Close()
 	return runtime.Parts{}, p.untilAvailable(ctx, "Kafka", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, topicsTimeout)
+		defer cancel()
 		return kafka.EnsureTopics(ctx, client, TopicSpecs())
 	})
 }
 
 const (
-	// attemptTimeout bounds one try to reach an engine at start, attemptPause is the wait between two.
-	attemptTimeout = 15 * time.Second
-	attemptPause   = time.Second
+	// topicsTimeout bounds one try to look at the topics: a client waits for brokers that are away.
+	topicsTimeout = 15 * time.Second
+	// attemptPause is the wait between two tries to reach an engine at start.
+	attemptPause = time.Second
 )
 
 // untilAvailable repeats fn while an engine is away: a process that is started before its engines, or while one of them
@@ -159,9 +162,7 @@ const (
 func (p *Process) untilAvailable(ctx context.Context, engine string, fn func(ctx context.Context) error) error {
 	deadline := time.Now().Add(startTimeout)
 	for {
-		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
-		err := fn(attempt)
-		cancel()
+		err := fn(ctx)
 		if errs.KindOf(err) != errs.Unavailable || ctx.Err() != nil || time.Now().After(deadline) {
 			return err
 		}
