@@ -22,7 +22,7 @@ type Config struct {
 	// SlowAfter is the mean latency from which a destination's messages are parked at once and sent from there, so that
 	// it does not hold up the others of its partition.
 	SlowAfter time.Duration
-	// RetryInterval is how often due devices are looked for; RetryDevices how many are taken at a time.
+	// RetryInterval is how often due devices are looked for; RetryDevices how many of a partition are taken at a time.
 	RetryInterval time.Duration
 	RetryDevices  int
 }
@@ -31,7 +31,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Concurrency: 8, BackoffMin: time.Second, BackoffMax: 10 * time.Minute, MaxAge: 72 * time.Hour,
-		BreakAfter: 5, SlowAfter: time.Second, RetryInterval: 200 * time.Millisecond, RetryDevices: 200,
+		BreakAfter: 5, SlowAfter: time.Second, RetryInterval: 200 * time.Millisecond, RetryDevices: 500,
 	}
 }
 

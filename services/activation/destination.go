@@ -2,7 +2,10 @@ package activation
 
 import (
 	"fmt"
+	"maps"
+	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,12 +39,13 @@ type Webhook struct {
 }
 
 const (
-	maxName       = 100
-	maxFilter     = 4_000
-	maxURL        = 2_000
-	maxHeaders    = 20
-	maxBatchSize  = 500
-	maxTimeoutS   = 30
+	maxName         = 100
+	maxFilter       = 4_000
+	maxURL          = 2_000
+	maxHeaders      = 20
+	maxHeaderValue  = 4_000
+	maxBatchSize    = 500
+	maxTimeoutS     = 30
 	defaultTimeoutS = 15
 )
 
@@ -60,7 +64,7 @@ func (d *Destination) normalise() {
 func (d Destination) Validate() error {
 	var wrong []string
 	check := func(ok bool, what string) {
-		if !ok {
+		if !ok && !slices.Contains(wrong, what) {
 			wrong = append(wrong, what)
 		}
 	}
@@ -75,7 +79,12 @@ func (d Destination) Validate() error {
 	check(d.Webhook.BatchSize >= 1 && d.Webhook.BatchSize <= maxBatchSize, fmt.Sprintf("webhook.batch_size must be between 1 and %d", maxBatchSize))
 	check(d.Webhook.TimeoutS >= 1 && d.Webhook.TimeoutS <= maxTimeoutS, fmt.Sprintf("webhook.timeout_s must be between 1 and %d", maxTimeoutS))
 	check(len(d.Webhook.Headers) <= maxHeaders, fmt.Sprintf("webhook.headers must be at most %d", maxHeaders))
-	for name, value := range d.Webhook.Headers {
+	seen := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(d.Webhook.Headers)) {
+		value, canonical := d.Webhook.Headers[name], http.CanonicalHeaderKey(name)
+		check(!seen[canonical], "webhook.headers names "+strings.ToLower(name)+" twice")
+		seen[canonical] = true
+		check(len(value) <= maxHeaderValue, fmt.Sprintf("webhook.headers must have values of at most %d bytes", maxHeaderValue))
 		check(httpguts.ValidHeaderFieldName(name) && httpguts.ValidHeaderFieldValue(value), "webhook.headers holds one that HTTP does not allow")
 		check(!reservedHeader(name), "webhook.headers must not set "+strings.ToLower(name))
 	}

@@ -2,7 +2,7 @@ package activation
 
 import (
 	"fmt"
-	"strings"
+	"regexp"
 
 	"cel.dev/cel-go/cel"
 )
@@ -37,11 +37,18 @@ func compileFilter(expression string) (*filter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot be run: %w", err)
 	}
-	f := &filter{program: program}
-	for _, document := range []string{"properties", "traits", "context"} {
-		f.documents = f.documents || strings.Contains(expression, document)
+	return &filter{program: program, documents: needsDocuments(expression)}, nil
+}
+
+// needsDocuments reports whether an expression may look at more than the plain fields of the event. In doubt it does.
+func needsDocuments(expression string) bool {
+	plain := regexp.MustCompile(`^\.(id|type|name|timestamp|source_id|profile_id|anonymous_id|user_id|session_id|group_id|shop_step)\b`)
+	for _, place := range regexp.MustCompile(`\bevent\b`).FindAllStringIndex(expression, -1) {
+		if !plain.MatchString(expression[place[1]:]) {
+			return true
+		}
 	}
-	return f, nil
+	return false
 }
 
 // matches reports whether the event passes. An expression that fails on an event, say for a property that it lacks, does

@@ -33,8 +33,15 @@ type forwarder struct {
 	wake chan struct{}
 }
 
-// holdTime bounds how long one destination may hold a batch of the log; what is left is parked and sent from there.
-const holdTime = 3 * time.Second
+const (
+	// holdTime bounds how long one destination may hold a batch of the log; what is left is parked and sent from there.
+	holdTime = 3 * time.Second
+	// clockSkew is how far the clock of the door that stamped an event may lag behind ours.
+	clockSkew = 5 * time.Second
+	// noteGrace is how long results may take to be noted when the process or the partition goes: what is not noted is
+	// sent again.
+	noteGrace = 5 * time.Second
+)
 
 // Assigned implements kafka.Handler: it learns which devices are parked before anything of them is sent.
 func (f *forwarder) Assigned(ctx context.Context, partitions []*kafka.Assignment) error {
@@ -42,33 +49,45 @@ func (f *forwarder) Assigned(ctx context.Context, partitions []*kafka.Assignment
 	for i, p := range partitions {
 		numbers[i] = p.Partition
 	}
-	devices, err := f.parked.Devices(ctx, numbers)
+	taken, err := f.parked.Take(ctx, numbers)
 	if err != nil {
 		return err
 	}
-	byPartition := map[int32][]dueDevice{}
-	for _, d := range devices {
-		byPartition[d.Partition] = append(byPartition[d.Partition], d)
-	}
+	var replaced []*queue
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, n := range numbers {
-		f.queues[n] = newQueue(context.WithoutCancel(ctx), n, byPartition[n])
+	for _, t := range taken {
+		if old := f.queues[t.Partition]; old != nil {
+			replaced = append(replaced, old)
+		}
+		f.queues[t.Partition] = newQueue(context.WithoutCancel(ctx), t)
 	}
+	f.mu.Unlock()
+	stopQueues(replaced)
 	f.wakeRetrier()
 	return nil
 }
 
 // Revoked implements kafka.Handler.
 func (f *forwarder) Revoked(_ context.Context, partitions []kafka.TopicPartition) {
+	var gone []*queue
+	f.mu.Lock()
 	for _, p := range partitions {
-		f.mu.Lock()
-		q := f.queues[p.Partition]
-		delete(f.queues, p.Partition)
-		f.mu.Unlock()
-		if q != nil {
-			q.stop()
+		if q := f.queues[p.Partition]; q != nil {
+			gone = append(gone, q)
+			delete(f.queues, p.Partition)
 		}
+	}
+	f.mu.Unlock()
+	stopQueues(gone)
+}
+
+// stopQueues ends the retries of partitions and waits for them.
+func stopQueues(queues []*queue) {
+	for _, q := range queues {
+		q.halt()
+	}
+	for _, q := range queues {
+		q.work.Wait()
 	}
 }
 
@@ -111,22 +130,14 @@ func (f *forwarder) forward(ctx context.Context, batch *kafka.Batch) error {
 		return errs.New(errs.Unavailable, "partition_not_owned", "The partition was taken away.")
 	}
 	messages, newest := f.decode(batch)
-	if err := f.registry.ensure(ctx, newest); err != nil {
+	if err := f.registry.ensure(ctx, newest.Add(clockSkew)); err != nil {
 		return err
 	}
-	byTarget := map[*target][]*item{}
-	for _, m := range messages {
-		for _, t := range f.registry.of(m.resolved.GetEvent().GetWorkspaceId()) {
-			ok, err := t.filter.matches(m)
-			if err != nil {
-				f.metrics.filterFailed(ctx)
-			}
-			if ok {
-				byTarget[t] = append(byTarget[t], &item{message: m, messageID: m.id(t.ID)})
-			}
-		}
+	if err := f.sendAll(ctx, q, f.match(ctx, messages)); err != nil {
+		return err
 	}
-	return f.sendAll(ctx, q, byTarget)
+	q.handled()
+	return nil
 }
 
 func (f *forwarder) decode(batch *kafka.Batch) (messages []*message, newest time.Time) {
@@ -144,15 +155,34 @@ func (f *forwarder) decode(batch *kafka.Batch) (messages []*message, newest time
 	return messages, newest
 }
 
+// match returns which destination gets what. All messages see the same definitions: if they changed in between, two
+// versions of a destination would be sent to side by side, and no device would keep its order.
+func (f *forwarder) match(ctx context.Context, messages []*message) map[*target][]*item {
+	byTarget := map[*target][]*item{}
+	enabled := f.registry.enabled()
+	for _, m := range messages {
+		for _, t := range enabled[m.resolved.GetEvent().GetWorkspaceId()] {
+			ok, err := t.filter.matches(m)
+			if err != nil {
+				f.metrics.filterFailed(ctx)
+			}
+			if ok {
+				byTarget[t] = append(byTarget[t], &item{message: m, messageID: m.id(t.ID)})
+			}
+		}
+	}
+	return byTarget
+}
+
 // sendAll sends to all destinations at once, so that none waits for another.
 func (f *forwarder) sendAll(ctx context.Context, q *queue, byTarget map[*target][]*item) error {
-	errors := make(chan error, len(byTarget))
+	failures := make(chan error, len(byTarget))
 	for t, items := range byTarget {
-		go func() { errors <- f.sendOne(ctx, q, t, items) }()
+		go func() { failures <- f.sendOne(ctx, q, t, items) }()
 	}
 	var first error
 	for range byTarget {
-		if err := <-errors; err != nil && first == nil {
+		if err := <-failures; err != nil && first == nil {
 			first = err
 		}
 	}
@@ -160,76 +190,123 @@ func (f *forwarder) sendAll(ctx context.Context, q *queue, byTarget map[*target]
 }
 
 func (f *forwarder) sendOne(ctx context.Context, q *queue, t *target, items []*item) error {
+	q.recall(t.ID, items)
+	d := &dispatch{target: t, sender: f.sender, now: f.clock.Now, until: f.clock.Now().Add(holdTime), cut: true}
+	if !t.health.divert() {
+		d.run(ctx, untried(q.unblocked(t.ID, items)), f.cfg.Concurrency)
+	}
 	now := f.clock.Now()
-	var free []*item
-	if !t.health.divert(now) {
-		for _, it := range items {
-			if !q.isBlocked(device{t.ID, it.device}) {
-				free = append(free, it)
-			}
+	for _, it := range items {
+		switch it.state {
+		case failed:
+			it.next = now.Add(max(backoff(f.cfg, 1), it.result.retryAfter, t.health.openFor(now)))
+		case waiting:
+			it.next = now.Add(t.health.openFor(now))
+		case sent, rejected:
 		}
 	}
-	d := &dispatch{target: t, sender: f.sender, now: f.clock.Now, until: now.Add(holdTime)}
-	d.run(ctx, free, f.cfg.Concurrency)
-	if err := f.outcomes.Record(ctx, t.ID, t.WorkspaceID, d.attempts); err != nil {
+	q.remember(t.ID, items)
+	ctx, cancel := lingering(ctx, noteGrace)
+	defer cancel()
+	if err := f.noteAttempts(ctx, t, d.attempts); err != nil {
 		return err
 	}
-	f.metrics.attempted(ctx, d.attempts)
+	if d.closed {
+		f.hurry(t.ID)
+	}
 	return f.park(ctx, q, t, items)
+}
+
+func untried(items []*item) []*item {
+	var todo []*item
+	for _, it := range items {
+		if it.state == waiting {
+			todo = append(todo, it)
+		}
+	}
+	return todo
+}
+
+func (f *forwarder) noteAttempts(ctx context.Context, t *target, attempts []attempt) error {
+	if len(attempts) == 0 {
+		return nil
+	}
+	if err := f.outcomes.Record(ctx, t.ID, t.WorkspaceID, attempts); err != nil {
+		return err
+	}
+	f.metrics.attempted(ctx, attempts)
+	return nil
 }
 
 // park puts aside what was not sent, in order.
 func (f *forwarder) park(ctx context.Context, q *queue, t *target, items []*item) error {
-	now := f.clock.Now()
-	var parkings []parking
-	var dead []parkedDead
+	p := parking{WorkspaceID: t.WorkspaceID, DestinationID: t.ID, At: f.clock.Now()}
 	for _, it := range items {
 		switch it.state {
 		case sent:
 		case rejected:
-			dead = append(dead, parkedDead{
-				WorkspaceID: t.WorkspaceID, DestinationID: t.ID, MessageID: it.messageID, Value: it.value,
-				Reason: it.result.reason, Code: it.result.code,
+			p.Dead = append(p.Dead, deadMessage{
+				MessageID: it.messageID, Value: it.value, Attempts: 1, Reason: it.result.reason, Code: it.result.code,
 			})
-		case failed:
-			parkings = append(parkings, f.parking(q, t, it, 1, now.Add(max(backoff(f.cfg, 1), it.result.retryAfter))))
-		case waiting:
-			parkings = append(parkings, f.parking(q, t, it, 0, now.Add(t.health.openFor(now))))
+		case failed, waiting:
+			attempts := 0
+			if it.state == failed {
+				attempts = 1
+			}
+			p.Messages = append(p.Messages, parkingMessage{
+				MessageID: it.messageID, Device: it.device, Value: it.value, Attempts: attempts, NextAttemptAt: it.next,
+			})
 		}
 	}
-	if len(parkings) == 0 && len(dead) == 0 {
+	if len(p.Messages) == 0 && len(p.Dead) == 0 {
 		return nil
 	}
-	q.change.Lock()
-	defer q.change.Unlock()
-	if err := f.parked.Park(ctx, parkings, dead); err != nil {
+	defer q.changing(t.ID)()
+	if err := f.parked.Park(ctx, q.claim, p); err != nil {
+		f.dropped(q, err)
 		return err
 	}
-	for _, p := range parkings {
-		q.block(device{t.ID, p.Device}, p.NextAttemptAt)
+	if q.block(t.ID, p.Messages) {
+		f.wakeRetrier()
 	}
-	f.metrics.parkedNow(ctx, len(parkings), len(dead))
-	f.wakeRetrier()
+	f.metrics.parkedNow(ctx, len(p.Messages), len(p.Dead))
 	return nil
 }
 
-func (f *forwarder) parking(q *queue, t *target, it *item, attempts int, next time.Time) parking {
-	return parking{
-		WorkspaceID: t.WorkspaceID, DestinationID: t.ID, Device: it.device, Partition: q.partition,
-		MessageID: it.messageID, Value: it.value, Attempts: attempts, NextAttemptAt: next,
+// dropped ends the retries of a partition that turns out to belong to another instance.
+func (f *forwarder) dropped(q *queue, err error) {
+	if errs.CodeOf(err) == codePartitionTaken {
+		q.halt()
 	}
+}
+
+// hurry makes everything due that is parked here for a destination that has come back or was changed.
+func (f *forwarder) hurry(destinationID string) {
+	for _, q := range f.owned() {
+		q.hurry(destinationID)
+	}
+	f.wakeRetrier()
 }
 
 func newForwarder(
 	cfg Config, log *slog.Logger, clk clock.Clock, definitions DestinationReader, parked ParkedStore, outcomes OutcomeLog,
 ) (*forwarder, error) {
 	f := &forwarder{
-		cfg: cfg, log: log, clock: clk, registry: newRegistry(cfg, definitions, log, clk.Now), sender: newSender(cfg, clk.Now),
+		cfg: cfg, log: log, clock: clk, sender: newSender(cfg, clk.Now),
 		parked: parked, outcomes: outcomes, queues: map[int32]*queue{}, wake: make(chan struct{}, 1),
 	}
+	f.registry = newRegistry(cfg, definitions, log, clk.Now, f.hurry)
 	var err error
-	f.metrics, err = newMetrics(f.blockedDevices)
-	return f, err
+	if f.metrics, err = newMetrics(f.blockedDevices); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// close lets go of what outlives the runners.
+func (f *forwarder) close() error {
+	f.sender.client.CloseIdleConnections()
+	return f.metrics.close()
 }
 
 func (f *forwarder) blockedDevices() int64 {

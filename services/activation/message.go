@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,8 +25,13 @@ type message struct {
 	// value is the record as it came from Kafka; what is parked.
 	value  []byte
 	device deviceHash
-	// payload is the JSON body, made when first needed; it is the same for all destinations.
-	payload []byte
+	// payload is the JSON body, made when first needed; it is the same for all destinations, which send it side by side.
+	payload     []byte
+	payloadErr  error
+	payloadOnce sync.Once
+	// view is the event as filters see it; documents says whether it has the JSON documents too. Filters run one by one.
+	view      map[string]any
+	documents bool
 }
 
 func decodeMessage(value []byte) (*message, error) {
@@ -79,9 +85,11 @@ type body struct {
 }
 
 func (m *message) json() ([]byte, error) {
-	if m.payload != nil {
-		return m.payload, nil
-	}
+	m.payloadOnce.Do(func() { m.payload, m.payloadErr = m.marshal() })
+	return m.payload, m.payloadErr
+}
+
+func (m *message) marshal() ([]byte, error) {
 	e := m.resolved.GetEvent()
 	payload, err := json.Marshal(body{
 		ID: e.GetEventId(), Type: eventType(e), Name: e.GetName(), Timestamp: e.GetTs().AsTime(), ReceivedAt: e.GetReceivedAt().AsTime(),
@@ -92,28 +100,32 @@ func (m *message) json() ([]byte, error) {
 	if err != nil {
 		return nil, errs.Wrap(err, errs.Invalid, "event_not_json", "The event holds a document that is not JSON.")
 	}
-	m.payload = payload
 	return payload, nil
 }
 
 // celEvent is the event as filters see it.
 func (m *message) celEvent(documents bool) map[string]any {
 	e := m.resolved.GetEvent()
-	event := map[string]any{
-		"id": e.GetEventId(), "type": eventType(e), "name": e.GetName(), "timestamp": e.GetTs().AsTime(), "source_id": e.GetSourceId(),
-		"profile_id": m.resolved.GetProfileId(), "anonymous_id": e.GetAnonymousId(), "user_id": e.GetUserId(),
-		"session_id": e.GetSessionId(), "group_id": e.GetGroupId(), "shop_step": shopStep(e),
+	if m.view == nil {
+		m.view = map[string]any{
+			"id": e.GetEventId(), "type": eventType(e), "name": e.GetName(), "timestamp": e.GetTs().AsTime(), "source_id": e.GetSourceId(),
+			"profile_id": m.resolved.GetProfileId(), "anonymous_id": e.GetAnonymousId(), "user_id": e.GetUserId(),
+			"session_id": e.GetSessionId(), "group_id": e.GetGroupId(), "shop_step": shopStep(e),
+		}
 	}
-	if documents {
-		event["properties"], event["traits"], event["context"] = document(e.GetProperties()), document(e.GetTraits()), document(e.GetContext())
+	if documents && !m.documents {
+		m.view["properties"], m.view["traits"], m.view["context"] = document(e.GetProperties()), document(e.GetTraits()), document(e.GetContext())
+		m.documents = true
 	}
-	return event
+	return m.view
 }
 
 func document(raw []byte) map[string]any {
 	decoded := map[string]any{}
 	// The door accepts JSON objects only; anything else is as good as empty to a filter.
-	_ = json.Unmarshal(raw, &decoded)
+	if err := json.Unmarshal(raw, &decoded); err != nil || decoded == nil {
+		return map[string]any{}
+	}
 	return decoded
 }
 

@@ -16,6 +16,7 @@ type metrics struct {
 	dead         metric.Int64Counter
 	unparked     metric.Int64Counter
 	filterErrors metric.Int64Counter
+	observing    metric.Registration
 }
 
 func newMetrics(blockedDevices func() int64) (*metrics, error) {
@@ -41,14 +42,19 @@ func newMetrics(blockedDevices func() int64) (*metrics, error) {
 		metric.WithDescription("Time until a receiver answered")); err != nil {
 		return nil, err
 	}
-	_, err = meter.Int64ObservableGauge("mekong.activation.blocked_devices",
-		metric.WithDescription("Devices of this instance's partitions that have parked messages, over all destinations"),
-		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(blockedDevices())
-			return nil
-		}))
+	blocked, err := meter.Int64ObservableGauge("mekong.activation.blocked_devices",
+		metric.WithDescription("Devices of this instance's partitions that have parked messages, over all destinations"))
+	if err != nil {
+		return nil, err
+	}
+	m.observing, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		o.ObserveInt64(blocked, blockedDevices())
+		return nil
+	}, blocked)
 	return m, err
 }
+
+func (m *metrics) close() error { return m.observing.Unregister() }
 
 func (m *metrics) attempted(ctx context.Context, attempts []attempt) {
 	counts := [...]int64{delivered: 0, retry: 0, refused: 0}

@@ -64,19 +64,22 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Module, error) {
 		return nil, errors.Join(err, m.Close(ctx))
 	}
 	activationv1.RegisterDestinationServiceServer(deps.GRPC, &server{service: &Service{
-		store: store, audit: adminAudit{admin: deps.Admin, clock: deps.Clock}, now: deps.Clock.Now,
+		store: store, audit: adminAudit{admin: deps.Admin, clock: deps.Clock}, now: deps.Clock.Now, allowPrivate: cfg.AllowPrivateAddresses,
 	}})
 	return m, nil
 }
 
 // Runners returns the forwarder and the retrier.
 func (m *Module) Runners() []runtime.Runner {
-	return []runtime.Runner{(&retrier{m.forwarder}).runner(), m.consumer.Runner()}
+	return []runtime.Runner{newRetrier(m.forwarder).runner(), m.consumer.Runner()}
 }
 
 // Close ends the connections after the runners have stopped.
 func (m *Module) Close(ctx context.Context) error {
 	var all error
+	if m.forwarder != nil {
+		all = m.forwarder.close()
+	}
 	for _, publisher := range []*kafka.Publisher{m.outcomes, m.deadLetters} {
 		if publisher != nil {
 			all = errors.Join(all, publisher.Close(ctx))

@@ -66,6 +66,7 @@ func outcomeProto(destinationID, workspaceID string, a attempt) *activationv1.Ou
 		out.Status = activationv1.OutcomeStatus_OUTCOME_STATUS_DELIVERED
 	case retry:
 		out.Status = activationv1.OutcomeStatus_OUTCOME_STATUS_RETRY
+		out.NextAttemptAt = timestamppb.New(a.item.next)
 	case refused:
 		out.Status = activationv1.OutcomeStatus_OUTCOME_STATUS_DEAD
 	}

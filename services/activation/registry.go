@@ -3,6 +3,7 @@ package activation
 import (
 	"context"
 	"log/slog"
+	"reflect"
 	"sync"
 	"time"
 )
@@ -20,6 +21,8 @@ type registry struct {
 	store DestinationReader
 	log   *slog.Logger
 	now   func() time.Time
+	// changed hears of destinations that may be well again because someone changed them.
+	changed func(id string)
 
 	mu          sync.RWMutex
 	fingerprint Fingerprint
@@ -30,8 +33,10 @@ type registry struct {
 	refresh sync.Mutex
 }
 
-func newRegistry(cfg Config, store DestinationReader, log *slog.Logger, now func() time.Time) *registry {
-	return &registry{cfg: cfg, store: store, log: log, now: now, byWorkspace: map[string][]*target{}, byID: map[string]*target{}}
+func newRegistry(cfg Config, store DestinationReader, log *slog.Logger, now func() time.Time, changed func(id string)) *registry {
+	return &registry{
+		cfg: cfg, store: store, log: log, now: now, changed: changed, byWorkspace: map[string][]*target{}, byID: map[string]*target{},
+	}
 }
 
 // ensure makes sure that the copy is not older than at.
@@ -77,38 +82,49 @@ func (r *registry) replace(ctx context.Context, all []Destination, fingerprint F
 	r.mu.RLock()
 	before := r.byID
 	r.mu.RUnlock()
+	var changed []string
 	for _, d := range all {
+		old := before[d.ID]
 		t := &target{Destination: d, health: &health{cfg: r.cfg}}
-		if old := before[d.ID]; old != nil {
-			t.health, t.filter = old.health, old.filter
-			if old.Webhook.URL != d.Webhook.URL {
-				t.health = &health{cfg: r.cfg}
-			}
+		if old != nil && reflect.DeepEqual(old.Webhook, d.Webhook) {
+			t.health = old.health
 		}
-		if old := before[d.ID]; old == nil || old.Filter != d.Filter {
-			compiled, err := compileFilter(d.Filter)
-			if err != nil {
-				// It was checked when it was saved; a newer CEL may be stricter. Sending nothing beats sending everything.
-				r.log.ErrorContext(ctx, "a saved filter cannot be compiled; the destination gets nothing", "destination_id", d.ID)
-				continue
-			}
-			t.filter = compiled
+		if old != nil && old.Revision != d.Revision {
+			changed = append(changed, d.ID)
 		}
+		t.filter = r.filter(ctx, old, d)
 		byID[d.ID] = t
-		if d.Enabled {
+		if d.Enabled && t.filter != nil {
 			byWorkspace[d.WorkspaceID] = append(byWorkspace[d.WorkspaceID], t)
 		}
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.byWorkspace, r.byID, r.fingerprint, r.loadedAt = byWorkspace, byID, fingerprint, loadedAt
+	r.mu.Unlock()
+	for _, id := range changed {
+		r.changed(id)
+	}
 }
 
-// of returns the enabled destinations of a workspace.
-func (r *registry) of(workspaceID string) []*target {
+// filter returns nil when the saved one cannot be compiled: it was checked when it was saved, but a newer CEL may be
+// stricter. Sending nothing new beats sending everything; what is parked has passed the filter already.
+func (r *registry) filter(ctx context.Context, old *target, d Destination) *filter {
+	if old != nil && old.Filter == d.Filter {
+		return old.filter
+	}
+	compiled, err := compileFilter(d.Filter)
+	if err != nil {
+		r.log.ErrorContext(ctx, "a saved filter cannot be compiled; the destination gets nothing new", "destination_id", d.ID)
+		return nil
+	}
+	return compiled
+}
+
+// enabled returns the enabled destinations by workspace; it must not be changed.
+func (r *registry) enabled() map[string][]*target {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.byWorkspace[workspaceID]
+	return r.byWorkspace
 }
 
 // get returns a destination, enabled or not; nil when there is none.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mekong-cdp/mekong/services/internal/platform/errs"
@@ -57,6 +58,8 @@ type Service struct {
 	store DestinationStore
 	audit Auditor
 	now   func() time.Time
+	// allowPrivate lets destinations name private addresses.
+	allowPrivate bool
 }
 
 // maxDestinations bounds a workspace.
@@ -84,8 +87,7 @@ func (s *Service) CreateDestination(ctx context.Context, in DestinationInput) (D
 		WorkspaceID: in.WorkspaceID, ID: ids.New(), Name: in.Name, Enabled: in.Enabled, Filter: in.Filter, Webhook: in.Webhook,
 		Revision: 1, CreatedAt: now, UpdatedAt: now,
 	}
-	d.normalise()
-	if err := d.Validate(); err != nil {
+	if err := s.check(&d); err != nil {
 		return Destination{}, err
 	}
 	if d.SigningSecret, err = newSecret(); err != nil {
@@ -99,10 +101,30 @@ func (s *Service) CreateDestination(ctx context.Context, in DestinationInput) (D
 		return Destination{}, errs.New(errs.Precondition, "too_many_destinations",
 			fmt.Sprintf("A workspace has at most %d destinations; delete one first.", maxDestinations))
 	}
-	if err := s.store.Insert(ctx, d); err != nil {
-		return Destination{}, err
+	if slices.ContainsFunc(existing, func(other Destination) bool { return other.Name == d.Name }) {
+		return Destination{}, errNameTaken()
 	}
-	return d, s.audit.Record(ctx, p, d.WorkspaceID, "destination.create", "destination:"+d.ID)
+	return d, s.audited(ctx, p, d.WorkspaceID, "destination.create", d.ID, func() error { return s.store.Insert(ctx, d) })
+}
+
+// audited makes a change that is noted first: a change that nobody noted must not be, and an answer must not be lost
+// after the change because the note failed.
+func (s *Service) audited(ctx context.Context, p tenant.Principal, workspaceID, action, id string, change func() error) error {
+	if err := s.audit.Record(ctx, p, workspaceID, action, "destination:"+id); err != nil {
+		return err
+	}
+	return change()
+}
+
+func (s *Service) check(d *Destination) error {
+	d.normalise()
+	if err := d.Validate(); err != nil {
+		return err
+	}
+	if !s.allowPrivate && privateHost(d.Webhook.URL) {
+		return errPrivateAddress()
+	}
+	return nil
 }
 
 // secretBytes is the length of a signing secret before its encoding.
@@ -152,14 +174,10 @@ func (s *Service) UpdateDestination(ctx context.Context, in DestinationInput) (D
 	}
 	d.Name, d.Enabled, d.Filter, d.Webhook = in.Name, in.Enabled, in.Filter, in.Webhook
 	d.Revision, d.UpdatedAt = d.Revision+1, s.now().UTC()
-	d.normalise()
-	if err := d.Validate(); err != nil {
+	if err := s.check(&d); err != nil {
 		return Destination{}, err
 	}
-	if err := s.store.Update(ctx, d); err != nil {
-		return Destination{}, err
-	}
-	return d, s.audit.Record(ctx, p, d.WorkspaceID, "destination.update", "destination:"+d.ID)
+	return d, s.audited(ctx, p, d.WorkspaceID, "destination.update", d.ID, func() error { return s.store.Update(ctx, d) })
 }
 
 // DeleteDestination removes a destination and what waits for it.
@@ -168,8 +186,8 @@ func (s *Service) DeleteDestination(ctx context.Context, workspaceID, id string)
 	if err != nil {
 		return err
 	}
-	if err := s.store.Delete(ctx, workspaceID, id); err != nil {
+	if _, err := s.store.Get(ctx, workspaceID, id); err != nil {
 		return err
 	}
-	return s.audit.Record(ctx, p, workspaceID, "destination.delete", "destination:"+id)
+	return s.audited(ctx, p, workspaceID, "destination.delete", id, func() error { return s.store.Delete(ctx, workspaceID, id) })
 }

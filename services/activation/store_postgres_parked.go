@@ -2,249 +2,268 @@ package activation
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/mekong-cdp/mekong/services/internal/platform/postgres"
 )
 
-// Park implements ParkedStore.
-func (s *PostgresStore) Park(ctx context.Context, messages []parking, dead []parkedDead) error {
-	if len(messages) == 0 && len(dead) == 0 {
-		return nil
-	}
-	return s.db.AsSystem(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if err := insertParked(ctx, tx, messages); err != nil {
+// Take implements ParkedStore.
+func (s *PostgresStore) Take(ctx context.Context, partitions []int32) (taken []takenPartition, err error) {
+	err = s.db.AsSystem(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		taken = nil
+		// Changes hold their claim FOR SHARE, so this waits for those under way.
+		rows, err := tx.Query(ctx, `INSERT INTO activation.partition_claim AS c (src_partition, epoch)
+			SELECT p, 1 FROM (SELECT DISTINCT unnest($1::int[]) AS p ORDER BY p) AS wanted
+			ON CONFLICT (src_partition) DO UPDATE SET epoch = c.epoch + 1 RETURNING c.src_partition, c.epoch`, partitions)
+		if err != nil {
 			return err
 		}
-		rows := make([]deadMessage, len(dead))
-		destinations := make([]string, len(dead))
-		for i, d := range dead {
-			rows[i] = deadMessage{
-				parkedMessage: parkedMessage{WorkspaceID: d.WorkspaceID, MessageID: d.MessageID, Value: d.Value, Attempts: 1},
-				Reason:        d.Reason, Code: d.Code,
-			}
-			destinations[i] = d.DestinationID
+		index := map[int32]int{}
+		var c claim
+		if _, err := pgx.ForEachRow(rows, []any{&c.Partition, &c.Epoch}, func() error {
+			index[c.Partition] = len(taken)
+			taken = append(taken, takenPartition{claim: c, Blocked: map[string][]deviceHash{}})
+			return nil
+		}); err != nil {
+			return err
 		}
-		return insertDead(ctx, tx, rows, destinations)
+		// Ordered, so that one destination's id is kept once and not with each of a million devices.
+		rows, err = tx.Query(ctx, `SELECT src_partition, destination_id, device_hash FROM activation.parked_device
+			WHERE src_partition = ANY ($1) ORDER BY src_partition, destination_id`, partitions)
+		if err != nil {
+			return err
+		}
+		var partition int32
+		var id, last uuid.UUID
+		var name string
+		var hash []byte
+		_, err = pgx.ForEachRow(rows, []any{&partition, &id, &hash}, func() error {
+			if name == "" || id != last {
+				name, last = id.String(), id
+			}
+			blocked := taken[index[partition]].Blocked
+			blocked[name] = append(blocked[name], deviceHash(hash))
+			return nil
+		})
+		return err
+	})
+	return taken, err
+}
+
+// checkClaim is the first statement of every change: it fails one whose partition was taken over and holds off those
+// that would.
+const checkClaim = "SELECT 1 FROM activation.partition_claim WHERE src_partition = $1 AND epoch = $2 FOR SHARE"
+
+// underClaim sends the statements of a change in one round trip.
+func (s *PostgresStore) underClaim(ctx context.Context, c claim, queue func(b *pgx.Batch)) error {
+	return s.db.AsSystem(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		b := &pgx.Batch{}
+		b.Queue(checkClaim, c.Partition, c.Epoch).QueryRow(func(row pgx.Row) error {
+			var one int
+			err := row.Scan(&one)
+			if errors.Is(err, pgx.ErrNoRows) {
+				return errPartitionTaken()
+			}
+			return err
+		})
+		queue(b)
+		return tx.SendBatch(ctx, b).Close()
 	})
 }
 
-func insertParked(ctx context.Context, tx pgx.Tx, messages []parking) error {
-	n := len(messages)
+// Park implements ParkedStore.
+func (s *PostgresStore) Park(ctx context.Context, c claim, p parking) error {
+	return s.underClaim(ctx, c, func(b *pgx.Batch) {
+		queueParked(b, c, p)
+		queueDead(b, p.WorkspaceID, p.DestinationID, p.At, p.Dead)
+	})
+}
+
+func queueParked(b *pgx.Batch, c claim, p parking) {
+	n := len(p.Messages)
 	if n == 0 {
-		return nil
+		return
 	}
-	workspaces, destinations, messageIDs := make([]string, n), make([]string, n), make([]string, n)
-	devices, values := make([][]byte, n), make([][]byte, n)
-	partitions, attempts := make([]int32, n), make([]int32, n)
-	next := make([]time.Time, n)
-	for i, m := range messages {
-		workspaces[i], destinations[i], messageIDs[i] = m.WorkspaceID, m.DestinationID, m.MessageID
-		devices[i], values[i], partitions[i] = m.Device[:], m.Value, m.Partition
+	ids, devices, values := make([]string, n), make([][]byte, n), make([][]byte, n)
+	attempts, next := make([]int32, n), make([]time.Time, n)
+	for i, m := range p.Messages {
+		ids[i], devices[i], values[i] = m.MessageID, m.Device[:], m.Value
 		attempts[i], next[i] = int32(m.Attempts), m.NextAttemptAt //nolint:gosec // attempts are few
 	}
 	// WITH ORDINALITY keeps the order of the log in seq. The first message of a device decides when it is tried.
-	_, err := tx.Exec(ctx, `INSERT INTO activation.parked_message (workspace_id, destination_id, device_hash, message_id, value, attempts, parked_at)
-		SELECT w, d, h, m, v, a, now() FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::uuid[], $5::bytea[], $6::int[])
-		WITH ORDINALITY AS t (w, d, h, m, v, a, n) ORDER BY n
-		ON CONFLICT (destination_id, message_id) DO NOTHING`, workspaces, destinations, devices, messageIDs, values, attempts)
-	if err != nil {
-		return err
-	}
-	_, err = tx.Exec(ctx, `INSERT INTO activation.parked_device (workspace_id, destination_id, device_hash, src_partition, attempts, next_attempt_at)
-		SELECT DISTINCT ON (d, h) w, d, h, p, a, t FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::int[], $5::int[], $6::timestamptz[])
-		WITH ORDINALITY AS t (w, d, h, p, a, t, n) ORDER BY d, h, n
-		ON CONFLICT (destination_id, device_hash) DO NOTHING`, workspaces, destinations, devices, partitions, attempts, next)
-	return err
+	b.Queue(`INSERT INTO activation.parked_message (workspace_id, destination_id, device_hash, message_id, value, attempts, parked_at)
+		SELECT $1, $2, h, m, v, a, $3 FROM unnest($4::bytea[], $5::uuid[], $6::bytea[], $7::int[]) WITH ORDINALITY AS t (h, m, v, a, n)
+		WHERE NOT EXISTS (SELECT FROM activation.dead_message x WHERE x.destination_id = $2 AND x.message_id = m) ORDER BY n
+		ON CONFLICT (destination_id, message_id) DO NOTHING`, p.WorkspaceID, p.DestinationID, p.At, devices, ids, values, attempts)
+	b.Queue(`INSERT INTO activation.parked_device (workspace_id, destination_id, device_hash, src_partition, attempts, next_attempt_at)
+		SELECT DISTINCT ON (h) $1, $2, h, $3, a, t FROM unnest($4::bytea[], $5::int[], $6::timestamptz[]) WITH ORDINALITY AS t (h, a, t, n)
+		ORDER BY h, n ON CONFLICT (destination_id, device_hash) DO NOTHING`,
+		p.WorkspaceID, p.DestinationID, c.Partition, devices, attempts, next)
 }
 
-func insertDead(ctx context.Context, tx pgx.Tx, dead []deadMessage, destinations []string) error {
+func queueDead(b *pgx.Batch, workspaceID, destinationID string, at time.Time, dead []deadMessage) {
 	n := len(dead)
 	if n == 0 {
-		return nil
+		return
 	}
-	workspaces, messageIDs, reasons := make([]string, n), make([]string, n), make([]string, n)
-	values := make([][]byte, n)
+	ids, values, reasons := make([]string, n), make([][]byte, n), make([]string, n)
 	attempts, codes := make([]int32, n), make([]int32, n)
 	for i, m := range dead {
-		workspaces[i], messageIDs[i], reasons[i], values[i] = m.WorkspaceID, m.MessageID, m.Reason, m.Value
+		ids[i], values[i], reasons[i] = m.MessageID, m.Value, m.Reason
 		attempts[i], codes[i] = int32(m.Attempts), int32(m.Code) //nolint:gosec // both are small
 	}
-	_, err := tx.Exec(ctx, `INSERT INTO activation.dead_message (workspace_id, destination_id, message_id, value, attempts, reason, code, died_at)
-		SELECT w, d, m, v, a, r, c, now() FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bytea[], $5::int[], $6::text[], $7::int[]) AS t (w, d, m, v, a, r, c)
-		ON CONFLICT (destination_id, message_id) DO NOTHING`, workspaces, destinations, messageIDs, values, attempts, reasons, codes)
-	return err
+	// A destination that was deleted meanwhile keeps nothing.
+	b.Queue(`INSERT INTO activation.dead_message (workspace_id, destination_id, message_id, value, attempts, reason, code, died_at)
+		SELECT $1, $2, m, v, a, r, c, $3 FROM unnest($4::uuid[], $5::bytea[], $6::int[], $7::text[], $8::int[]) AS t (m, v, a, r, c)
+		WHERE EXISTS (SELECT FROM activation.destination x WHERE x.destination_id = $2)
+		ON CONFLICT (destination_id, message_id) DO NOTHING`, workspaceID, destinationID, at, ids, values, attempts, reasons, codes)
 }
 
-const selectDevice = "SELECT workspace_id, destination_id, device_hash, src_partition, attempts FROM activation.parked_device "
-
-func scanDue(row pgx.CollectableRow) (dueDevice, error) {
-	var d dueDevice
-	var hash []byte
-	err := row.Scan(&d.WorkspaceID, &d.DestinationID, &hash, &d.Partition, &d.Attempts)
-	copy(d.Device[:], hash)
-	return d, err
-}
-
-// Devices implements ParkedStore.
-func (s *PostgresStore) Devices(ctx context.Context, partitions []int32) (devices []dueDevice, err error) {
+// Load implements ParkedStore.
+func (s *PostgresStore) Load(ctx context.Context, c claim, destinationID string, now time.Time, limit loadLimit) (due load, err error) {
 	err = s.db.AsSystem(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, selectDevice+"WHERE src_partition = ANY ($1)", partitions)
-		if err != nil {
+		due = load{}
+		b := &pgx.Batch{}
+		b.Queue(`SELECT device_hash, attempts FROM activation.parked_device
+			WHERE destination_id = $1 AND src_partition = $2 AND next_attempt_at <= $3 ORDER BY next_attempt_at LIMIT $4`,
+			destinationID, c.Partition, now, limit.Devices).Query(func(rows pgx.Rows) (err error) {
+			due.Devices, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (d dueDevice, err error) {
+				var hash []byte
+				err = row.Scan(&hash, &d.Attempts)
+				copy(d.Device[:], hash)
+				return d, err
+			})
+			return err
+		})
+		b.Queue(`SELECT min(next_attempt_at) FROM activation.parked_device
+			WHERE destination_id = $1 AND src_partition = $2 AND next_attempt_at > $3`, destinationID, c.Partition, now).QueryRow(func(row pgx.Row) error {
+			var at *time.Time
+			err := row.Scan(&at)
+			if at != nil {
+				due.Next = at.UTC()
+			}
+			return err
+		})
+		if err := tx.SendBatch(ctx, b).Close(); err != nil || len(due.Devices) == 0 {
 			return err
 		}
-		devices, err = pgx.CollectRows(rows, scanDue)
+		due.Messages, err = loadMessagesOf(ctx, tx, destinationID, due.Devices, limit)
 		return err
 	}, postgres.ReadOnly)
-	return devices, err
+	return due, err
 }
 
-// Due implements ParkedStore.
-func (s *PostgresStore) Due(
-	ctx context.Context, destinationID string, partition int32, now time.Time, limit int,
-) (devices []dueDevice, next time.Time, err error) {
-	err = s.db.AsSystem(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, selectDevice+
-			"WHERE destination_id = $1 AND src_partition = $2 AND next_attempt_at <= $3 ORDER BY next_attempt_at LIMIT $4",
-			destinationID, partition, now, limit)
-		if err != nil {
-			return err
-		}
-		if devices, err = pgx.CollectRows(rows, scanDue); err != nil {
-			return err
-		}
-		var at *time.Time
-		err = tx.QueryRow(ctx, "SELECT min(next_attempt_at) FROM activation.parked_device WHERE destination_id = $1 AND src_partition = $2 AND next_attempt_at > $3",
-			destinationID, partition, now).Scan(&at)
-		if at != nil {
-			next = at.UTC()
-		}
-		return err
-	}, postgres.ReadOnly)
-	return devices, next, err
-}
-
-// Messages implements ParkedStore.
-func (s *PostgresStore) Messages(ctx context.Context, destinationID string, devices []deviceHash, perDevice int) (messages []parkedMessage, err error) {
-	err = s.db.AsSystem(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT m.seq, m.workspace_id, m.message_id, m.device_hash, m.value, m.attempts, m.parked_at
+func loadMessagesOf(ctx context.Context, tx pgx.Tx, destinationID string, devices []dueDevice, limit loadLimit) ([]parkedMessage, error) {
+	hashes := make([][]byte, len(devices))
+	for i, d := range devices {
+		hashes[i] = d.Device[:]
+	}
+	rows, err := tx.Query(ctx, `SELECT seq, message_id, device_hash, value, attempts, parked_at FROM (
+			SELECT m.*, sum(octet_length(m.value)) OVER (ORDER BY m.seq) AS bytes, row_number() OVER (ORDER BY m.seq) AS n
 			FROM unnest($2::bytea[]) AS d (hash) CROSS JOIN LATERAL (
 				SELECT * FROM activation.parked_message p WHERE p.destination_id = $1 AND p.device_hash = d.hash ORDER BY p.seq LIMIT $3
-			) m ORDER BY m.seq`, destinationID, hashes(devices), perDevice)
-		if err != nil {
-			return err
-		}
-		messages, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (parkedMessage, error) {
-			var m parkedMessage
-			var hash []byte
-			err := row.Scan(&m.Seq, &m.WorkspaceID, &m.MessageID, &hash, &m.Value, &m.Attempts, &m.ParkedAt)
-			copy(m.Device[:], hash)
-			m.ParkedAt = m.ParkedAt.UTC()
-			return m, err
-		})
-		return err
-	}, postgres.ReadOnly)
-	return messages, err
-}
-
-func hashes(devices []deviceHash) [][]byte {
-	list := make([][]byte, len(devices))
-	for i, d := range devices {
-		list[i] = d[:]
+			) m
+		) AS oldest WHERE n = 1 OR n <= $4 AND bytes <= $5 ORDER BY seq`,
+		destinationID, hashes, limit.perDevice(len(devices)), limit.Messages, limit.Bytes)
+	if err != nil {
+		return nil, err
 	}
-	return list
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (m parkedMessage, err error) {
+		var hash []byte
+		err = row.Scan(&m.Seq, &m.MessageID, &hash, &m.Value, &m.Attempts, &m.ParkedAt)
+		copy(m.Device[:], hash)
+		m.ParkedAt = m.ParkedAt.UTC()
+		return m, err
+	})
 }
 
 // Settle implements ParkedStore.
-func (s *PostgresStore) Settle(ctx context.Context, set settlement, now time.Time) (free []deviceHash, err error) {
-	err = s.db.AsSystem(ctx, func(ctx context.Context, tx pgx.Tx) error {
+func (s *PostgresStore) Settle(ctx context.Context, c claim, set settlement) (free []deviceHash, err error) {
+	err = s.underClaim(ctx, c, func(b *pgx.Batch) {
 		free = nil
-		if err := settleMessages(ctx, tx, set); err != nil {
+		queueDead(b, set.WorkspaceID, set.DestinationID, set.At, set.Dead)
+		queueSettled(b, set)
+		hashes := make([][]byte, len(set.Taken))
+		for i, d := range set.Taken {
+			hashes[i] = d[:]
+		}
+		b.Queue(`DELETE FROM activation.parked_device d WHERE d.destination_id = $1 AND d.device_hash = ANY ($2)
+			AND NOT EXISTS (SELECT FROM activation.parked_message m WHERE m.destination_id = $1 AND m.device_hash = d.device_hash)
+			RETURNING d.device_hash`, set.DestinationID, hashes).Query(func(rows pgx.Rows) error {
+			raw, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+			for _, hash := range raw {
+				free = append(free, deviceHash(hash))
+			}
 			return err
-		}
-		if err := settleFailed(ctx, tx, set); err != nil {
-			return err
-		}
-		rows, err := tx.Query(ctx, `DELETE FROM activation.parked_device d WHERE d.destination_id = $1 AND d.device_hash = ANY ($2)
-			AND NOT EXISTS (SELECT FROM activation.parked_message m WHERE m.destination_id = d.destination_id AND m.device_hash = d.device_hash)
-			RETURNING d.device_hash`, set.DestinationID, hashes(set.Tried))
-		if err != nil {
-			return err
-		}
-		raw, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
-		for _, hash := range raw {
-			free = append(free, deviceHash(hash))
-		}
-		if err != nil {
-			return err
-		}
-		// Devices that were delivered in part go on at once, without the attempts of the past.
-		_, err = tx.Exec(ctx, `UPDATE activation.parked_device SET attempts = 0, next_attempt_at = $3
-			WHERE destination_id = $1 AND device_hash = ANY ($2)`, set.DestinationID, hashes(set.unfailed()), now)
-		return err
+		})
 	})
 	return free, err
 }
 
-// unfailed are the devices of which something was sent and nothing failed.
-func (s settlement) unfailed() []deviceHash {
-	failed := make(map[deviceHash]bool, len(s.Failed))
-	for _, f := range s.Failed {
-		failed[f.Device] = true
-	}
-	var rest []deviceHash
-	for _, d := range s.Tried {
-		if !failed[d] {
-			rest = append(rest, d)
-		}
-	}
-	return rest
-}
-
-func settleMessages(ctx context.Context, tx pgx.Tx, set settlement) error {
-	gone := make([]string, 0, len(set.Delivered)+len(set.Dead))
-	for _, m := range set.Delivered {
+func queueSettled(b *pgx.Batch, set settlement) {
+	gone := append([]string{}, set.Delivered...)
+	for _, m := range set.Dead {
 		gone = append(gone, m.MessageID)
 	}
-	destinations := make([]string, len(set.Dead))
-	for i, m := range set.Dead {
-		gone = append(gone, m.MessageID)
-		destinations[i] = set.DestinationID
+	if len(gone) > 0 {
+		b.Queue("DELETE FROM activation.parked_message WHERE destination_id = $1 AND message_id = ANY ($2::uuid[])", set.DestinationID, gone)
 	}
-	if err := insertDead(ctx, tx, set.Dead, destinations); err != nil {
-		return err
+	if len(set.Failed) > 0 {
+		b.Queue("UPDATE activation.parked_message SET attempts = attempts + 1 WHERE destination_id = $1 AND message_id = ANY ($2::uuid[])",
+			set.DestinationID, set.Failed)
 	}
-	_, err := tx.Exec(ctx, "DELETE FROM activation.parked_message WHERE destination_id = $1 AND message_id = ANY ($2)", set.DestinationID, gone)
-	return err
+	if len(set.Again) == 0 {
+		return
+	}
+	n := len(set.Again)
+	devices, attempts, next := make([][]byte, n), make([]int32, n), make([]time.Time, n)
+	for i, d := range set.Again {
+		devices[i], attempts[i], next[i] = d.Device[:], int32(d.Attempts), d.NextAttemptAt //nolint:gosec // attempts are few
+	}
+	b.Queue(`UPDATE activation.parked_device d SET attempts = f.a, next_attempt_at = f.t
+		FROM unnest($2::bytea[], $3::int[], $4::timestamptz[]) AS f (h, a, t)
+		WHERE d.destination_id = $1 AND d.device_hash = f.h
+		AND EXISTS (SELECT FROM activation.parked_message m WHERE m.destination_id = $1 AND m.device_hash = f.h)`,
+		set.DestinationID, devices, attempts, next)
 }
 
-func settleFailed(ctx context.Context, tx pgx.Tx, set settlement) error {
-	n := len(set.Failed)
-	if n == 0 {
-		return nil
-	}
-	devices, seqs, next := make([][]byte, n), make([]int64, n), make([]time.Time, n)
-	for i, f := range set.Failed {
-		devices[i], seqs[i], next[i] = f.Device[:], f.Seq, f.NextAttemptAt
-	}
-	_, err := tx.Exec(ctx, `UPDATE activation.parked_device d SET attempts = d.attempts + (f.seq > 0)::int, next_attempt_at = f.next
-		FROM unnest($2::bytea[], $3::bigint[], $4::timestamptz[]) AS f (hash, seq, next)
-		WHERE d.destination_id = $1 AND d.device_hash = f.hash`, set.DestinationID, devices, seqs, next)
-	if err != nil {
-		return err
-	}
-	_, err = tx.Exec(ctx, `UPDATE activation.parked_message m SET attempts = m.attempts + 1
-		FROM unnest($2::bytea[], $3::bigint[]) AS f (hash, seq)
-		WHERE m.destination_id = $1 AND m.device_hash = f.hash AND m.seq = f.seq`, set.DestinationID, devices, seqs)
-	return err
-}
+// hastenRows bounds one transaction of Hasten.
+const hastenRows = 5_000
 
 // Hasten implements ParkedStore.
-func (s *PostgresStore) Hasten(ctx context.Context, destinationID string, now time.Time) error {
+func (s *PostgresStore) Hasten(ctx context.Context, c claim, destinationID string, now time.Time) error {
+	for {
+		var n int64
+		err := s.underClaim(ctx, c, func(b *pgx.Batch) {
+			b.Queue(`UPDATE activation.parked_device SET next_attempt_at = $3
+				WHERE destination_id = $1 AND device_hash IN (
+					SELECT device_hash FROM activation.parked_device
+					WHERE destination_id = $1 AND src_partition = $2 AND next_attempt_at > $3 LIMIT $4)`,
+				destinationID, c.Partition, now, hastenRows).Exec(func(tag pgconn.CommandTag) error {
+				n = tag.RowsAffected()
+				return nil
+			})
+		})
+		if err != nil || n < hastenRows {
+			return err
+		}
+	}
+}
+
+// Purge implements ParkedStore.
+func (s *PostgresStore) Purge(ctx context.Context, destinationID string) error {
 	return s.db.AsSystem(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, "UPDATE activation.parked_device SET next_attempt_at = $2 WHERE destination_id = $1 AND next_attempt_at > $2", destinationID, now)
-		return err
+		for _, table := range []string{"parked_message", "parked_device", "dead_message"} {
+			if _, err := tx.Exec(ctx, "DELETE FROM activation."+table+` WHERE destination_id = $1
+				AND NOT EXISTS (SELECT FROM activation.destination d WHERE d.destination_id = $1)`, destinationID); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }

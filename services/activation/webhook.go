@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,6 +43,8 @@ type attemptResult struct {
 	// retryAfter is what the receiver asked for.
 	retryAfter time.Duration
 	latency    time.Duration
+	// cut is set when we broke off the request because others could not wait.
+	cut bool
 }
 
 // sender makes requests to webhooks.
@@ -54,6 +57,7 @@ const (
 	dialTimeout = 5 * time.Second
 	// answerBytes of an answer are read so that the connection can be used again; the rest is cut.
 	answerBytes   = 64 << 10
+	headerBytes   = 64 << 10
 	maxRetryAfter = time.Hour
 )
 
@@ -67,14 +71,20 @@ func newSender(cfg Config, now func() time.Time) *sender {
 		Transport: &http.Transport{
 			DialContext: dialer.DialContext, ForceAttemptHTTP2: true, MaxIdleConns: 512, MaxIdleConnsPerHost: 64,
 			IdleConnTimeout: time.Minute, TLSHandshakeTimeout: dialTimeout, ExpectContinueTimeout: time.Second,
+			MaxResponseHeaderBytes: headerBytes, DisableCompression: true,
 		},
 		// A redirect could lead to an address that nobody checked, or to one that drops the body.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
 
-// errPrivate marks an address that the operator has not allowed.
-var errPrivate = errs.New(errs.Forbidden, "private_address", "The destination leads to a private address; the operator can allow these with MEKONG_ACTIVATION__ALLOW_PRIVATE_ADDRESSES=true") //nolint:gochecknoglobals // a sentinel
+const codePrivateAddress = "private_address"
+
+// errPrivateAddress marks an address that the operator has not allowed.
+func errPrivateAddress() error {
+	return errs.New(errs.Invalid, codePrivateAddress,
+		"The destination leads to a private address; the operator can allow these with MEKONG_ACTIVATION__ALLOW_PRIVATE_ADDRESSES=true")
+}
 
 func refusePrivate(_, address string, _ syscall.RawConn) error {
 	host, _, err := net.SplitHostPort(address)
@@ -82,18 +92,37 @@ func refusePrivate(_, address string, _ syscall.RawConn) error {
 		return err
 	}
 	ip, err := netip.ParseAddr(host)
-	if err != nil || !public(ip.Unmap()) {
-		return errPrivate
+	if err != nil || !public(ip) {
+		return errPrivateAddress()
 	}
 	return nil
 }
 
+// privateHost reports whether the address names a private host literally; what names lead to is seen when they are used.
+func privateHost(raw string) bool {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return false
+	}
+	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return host == "localhost" || strings.HasSuffix(host, ".localhost")
+	}
+	return !public(ip)
+}
+
 // public reports whether ip is an address of the open internet.
 func public(ip netip.Addr) bool {
+	ip = ip.Unmap().WithZone("")
 	if !ip.IsGlobalUnicast() || ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast() {
 		return false
 	}
-	for _, reserved := range []string{"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4", "64:ff9b::/96", "2002::/16"} {
+	for _, reserved := range []string{
+		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4",
+		// These carry an IPv4 address inside, or belong to one site.
+		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "fec0::/10",
+	} {
 		if netip.MustParsePrefix(reserved).Contains(ip) {
 			return false
 		}
@@ -195,8 +224,8 @@ func sign(secret, id, timestamp string, payload []byte) (string, error) {
 func networkReason(err error) string {
 	var dns *net.DNSError
 	switch {
-	case errors.Is(err, errPrivate):
-		return "private_address"
+	case errs.CodeOf(err) == codePrivateAddress:
+		return codePrivateAddress
 	case errors.Is(err, context.DeadlineExceeded):
 		return "timeout"
 	case errors.Is(err, context.Canceled):
@@ -210,22 +239,27 @@ func networkReason(err error) string {
 	}
 }
 
+// judge tells what an answer means. Only answers about the message itself refuse it for good: a wrong address, a revoked
+// key or a redirect is about the destination, and someone may still put it right.
 func judge(resp *http.Response, now time.Time) attemptResult {
 	code := resp.StatusCode
+	result := attemptResult{verdict: retry, code: code, reason: "http_" + strconv.Itoa(code)}
 	switch {
 	case code >= 200 && code < 300:
 		return attemptResult{verdict: delivered, code: code}
-	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests, code >= 500:
-		return attemptResult{verdict: retry, code: code, reason: "http_" + strconv.Itoa(code), retryAfter: retryAfter(resp.Header.Get("Retry-After"), now)}
-	default:
-		return attemptResult{verdict: refused, code: code, reason: "http_" + strconv.Itoa(code)}
+	case code == http.StatusBadRequest, code == http.StatusConflict, code == http.StatusRequestEntityTooLarge,
+		code == http.StatusUnsupportedMediaType, code == http.StatusUnprocessableEntity:
+		result.verdict = refused
+	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
+		result.retryAfter = retryAfter(resp.Header.Get("Retry-After"), now)
 	}
+	return result
 }
 
 // retryAfter reads both forms of the header: seconds and a date.
 func retryAfter(value string, now time.Time) time.Duration {
 	if seconds, err := strconv.Atoi(value); err == nil {
-		return min(max(time.Duration(seconds)*time.Second, 0), maxRetryAfter)
+		return time.Duration(min(max(seconds, 0), int(maxRetryAfter/time.Second))) * time.Second
 	}
 	if at, err := http.ParseTime(value); err == nil {
 		return min(max(at.Sub(now), 0), maxRetryAfter)

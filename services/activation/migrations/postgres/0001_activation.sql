@@ -32,8 +32,14 @@ CREATE TABLE activation.parked_device (
     next_attempt_at timestamptz NOT NULL,
     PRIMARY KEY (destination_id, device_hash)
 );
-CREATE INDEX parked_device_due ON activation.parked_device (destination_id, src_partition, next_attempt_at);
+CREATE INDEX parked_device_due ON activation.parked_device (src_partition, destination_id, next_attempt_at);
 SELECT mekong.tenant_table('activation.parked_device');
+
+-- Who may change what is parked of a partition: the instance that raised the epoch last.
+CREATE TABLE activation.partition_claim (
+    src_partition integer PRIMARY KEY,
+    epoch         bigint  NOT NULL
+);
 
 CREATE TABLE activation.parked_message (
     workspace_id   uuid        NOT NULL,
