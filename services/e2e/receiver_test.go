@@ -107,3 +107,6 @@ func (rec *receiver) orderOf(anonymousID string) []string {
 	defer rec.mu.Unlock()
 	return append([]string(nil), rec.order[anonymousID]...)
 }
+
+// alwaysDown is a receiver behind a broken proxy.
+func alwaysDown(*http.Request) int { return http.StatusBadGateway }

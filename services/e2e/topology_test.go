@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -145,6 +146,12 @@ func ownerToken(tb testing.TB, p *process) string {
 // cluster is one process per service, two of identity among them, over a real Apache Kafka.
 func cluster(tb testing.TB) *system {
 	tb.Helper()
+	return clusterOf(tb, 1)
+}
+
+// clusterOf is a cluster with so many instances of warehouse and activation.
+func clusterOf(tb testing.TB, instances int) *system {
+	tb.Helper()
 	s := newSystem(tb)
 	kafka := s.realKafka(tb)
 
@@ -178,8 +185,13 @@ func cluster(tb testing.TB) *system {
 		start("activation", "activation", activationGRPC),
 		start("identity-1", "identity", identity[0]),
 		start("identity-2", "identity", identity[1]),
-		start("collector", "collector", freePort(tb)),
 	}
+	for n := 2; n <= instances; n++ {
+		services = append(services,
+			start(fmt.Sprintf("warehouse-%d", n), "warehouse", freePort(tb)),
+			start(fmt.Sprintf("activation-%d", n), "activation", freePort(tb)))
+	}
+	services = append(services, start("collector", "collector", freePort(tb)))
 	s.door = s.ready[services[len(services)-1]]
 	s.waitReady(tb)
 
