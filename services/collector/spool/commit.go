@@ -10,6 +10,7 @@ import (
 func (s *Spool) commitLoop() {
 	defer close(s.stopped)
 	for {
+		s.pace()
 		group := s.takeGroup()
 		if group == nil {
 			select {
@@ -32,6 +33,25 @@ func (s *Spool) commitLoop() {
 			s.fail(err)
 			return
 		}
+	}
+}
+
+// pace holds appends back while a reader that is at work has much to catch up with: they wait a moment now, instead of
+// being refused by a full spool soon. While the reader is stuck nothing waits: that is what the spool is for.
+func (s *Spool) pace() {
+	s.mu.Lock()
+	behind := int64(s.end-s.trimmed) > s.opt.MaxBytes/4 && s.opt.Clock.Now().Sub(s.trimmedAt) < paceWindow
+	progress := s.progress
+	s.mu.Unlock()
+	if !behind {
+		return
+	}
+	timer := s.opt.Clock.NewTimer(paceLimit)
+	defer timer.Stop()
+	select {
+	case <-progress:
+	case <-timer.C():
+	case <-s.stop:
 	}
 }
 

@@ -34,6 +34,9 @@ const (
 	groupBytes = 8 << 20
 	retryFull  = 5 * time.Second
 	retryBusy  = time.Second
+	// paceLimit is the longest that a group is held back, paceWindow how long after its last trim a reader counts as at work.
+	paceLimit  = 250 * time.Millisecond
+	paceWindow = time.Second
 )
 
 func (o Options) withDefaults() Options {

@@ -121,7 +121,9 @@ func (s *Spool) Trim(end Position) error {
 		s.pending -= h.count
 	}
 	s.handed = append(s.handed[:0], s.handed[n:]...)
-	s.trimmed = end
+	s.trimmed, s.trimmedAt = end, now
+	close(s.progress)
+	s.progress = make(chan struct{})
 	due := now.Sub(s.persisted) >= s.opt.CursorInterval || (len(s.segments) > 1 && s.segments[0].end() <= end)
 	s.mu.Unlock()
 	if !due {

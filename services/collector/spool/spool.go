@@ -48,7 +48,10 @@ type Spool struct {
 	pending   int
 	oldest    time.Time
 	persisted time.Time
+	// more is closed and replaced when something is appended, progress when something is trimmed.
 	more      chan struct{}
+	progress  chan struct{}
+	trimmedAt time.Time
 }
 
 // appending is one call of Append that waits for the disk.
@@ -96,7 +99,7 @@ func open(dir string, opt Options) (*Spool, Recovery, error) {
 	s := &Spool{
 		dir: dir, opt: opt,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
-		failed: make(chan struct{}), more: make(chan struct{}),
+		failed: make(chan struct{}), more: make(chan struct{}), progress: make(chan struct{}),
 		segments: r.segments, end: r.cursor.end, read: r.cursor.trimmed, trimmed: r.cursor.trimmed,
 		pending: r.Records, oldest: r.oldest, persisted: opt.Clock.Now(),
 	}

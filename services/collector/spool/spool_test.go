@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mekong-cdp/mekong/services/collector/spool"
+	"github.com/mekong-cdp/mekong/services/internal/platform/clock"
 	"github.com/mekong-cdp/mekong/services/internal/platform/errs"
 )
 
@@ -298,6 +299,33 @@ func TestWaitingAppendsShareOneSync(t *testing.T) {
 	disk.mu.Lock()
 	defer disk.mu.Unlock()
 	require.LessOrEqual(t, disk.syncs-before, 3)
+}
+
+func TestAppendsWaitForAReaderThatIsFarBehind(t *testing.T) {
+	t.Parallel()
+	clk := clock.NewFake(time.Date(2026, 10, 18, 12, 0, 0, 0, time.UTC))
+	s, _ := open(t, t.TempDir(), spool.Options{MaxBytes: 16 << 10, SegmentBytes: 1 << 10, Clock: clk})
+	appendN(t, s, 0, 20, 300)
+	require.Zero(t, clk.Waiting(), "a reader that is stuck holds nobody back")
+	b, err := s.Next(t.Context(), 1)
+	require.NoError(t, err)
+	require.NoError(t, s.Trim(b.End))
+	done := make(chan error, 1)
+	appendOne := func(i int) {
+		go func() { done <- s.Append(context.WithoutCancel(t.Context()), []spool.Record{record(i, 300)}) }()
+	}
+	appendOne(20)
+	require.Eventually(t, func() bool { return clk.Waiting() == 1 }, 10*time.Second, time.Millisecond)
+	require.Empty(t, done)
+	b, err = s.Next(t.Context(), 1)
+	require.NoError(t, err)
+	require.NoError(t, s.Trim(b.End))
+	require.NoError(t, <-done, "progress lets the next group through")
+	require.Eventually(t, func() bool { return clk.Waiting() == 1 }, 10*time.Second, time.Millisecond)
+	appendOne(22)
+	require.Empty(t, done)
+	clk.Advance(time.Second)
+	require.NoError(t, <-done, "and not for long")
 }
 
 func TestClosedSpoolRefuses(t *testing.T) {
