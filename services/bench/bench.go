@@ -24,6 +24,7 @@ type bench struct {
 	extraRounds int
 	length      time.Duration
 	source      *source
+	profiles    string // folder that gets CPU profiles; empty takes none
 	report      report
 }
 

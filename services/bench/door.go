@@ -60,7 +60,7 @@ func doorBench(ctx context.Context, b *bench) error {
 }
 
 func doorRounds(ctx context.Context, b *bench, y *yardsticks, s *system, events int) error {
-	door := &doorSide{source: b.source, broker: y.brokerAddress, address: s.http, template: newTemplate(s.http, demoKey, events)}
+	door := &doorSide{bench: b, system: s, broker: y.brokerAddress, template: newTemplate(s.http, demoKey, events)}
 	over := func(address string) func(context.Context, time.Duration) (*outcome, error) {
 		t := newTemplate(address, demoKey, events)
 		return func(ctx context.Context, length time.Duration) (*outcome, error) {
@@ -72,7 +72,7 @@ func doorRounds(ctx context.Context, b *bench, y *yardsticks, s *system, events 
 		{name: "minimal handler", load: over(y.minimalAddress), server: y.minimal.pid()},
 		{name: "bare net/http", load: over(y.bareAddress), server: y.bare.pid()},
 		{name: "plain producer", load: func(ctx context.Context, length time.Duration) (*outcome, error) {
-			return plainProducer(ctx, y.brokerAddress, events, connections, length)
+			return plainProducer(ctx, b.source, y.brokerAddress, events, connections, length)
 		}},
 	}
 	turns, err := b.takeTurns(ctx, sides, y.broker.pid())
@@ -136,9 +136,9 @@ func (b *bench) takeTurn(ctx context.Context, s side, broker int, length time.Du
 
 // doorSide sends to the door and knows when everything is in Kafka.
 type doorSide struct {
-	source   *source
+	bench    *bench
+	system   *system
 	broker   string
-	address  string
 	template *template
 	taken    int64 // what Kafka must hold when everything is forwarded
 }
@@ -148,7 +148,9 @@ func (d *doorSide) load(ctx context.Context, length time.Duration) (*outcome, er
 	if err != nil {
 		return nil, err
 	}
-	o, err := closedLoop(ctx, d.address, d.template, d.source, connections, length)
+	profiled := d.bench.profile(ctx, d.system, fmt.Sprintf("door-%d", len(d.template.slots)), length)
+	defer profiled()
+	o, err := closedLoop(ctx, d.system.http, d.template, d.bench.source, connections, length)
 	if o != nil {
 		d.taken = before + int64(o.events)
 	}

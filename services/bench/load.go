@@ -10,7 +10,6 @@ import (
 	"net"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -25,14 +24,6 @@ type outcome struct {
 }
 
 func (o *outcome) perSecond() float64 { return float64(o.events) / o.elapsed.Seconds() }
-
-// source hands out event numbers, so that no id occurs twice in a run of this program.
-type source struct {
-	run  uint64
-	next atomic.Uint64
-}
-
-func newSource() *source { return &source{run: uint64(time.Now().UnixNano())} }
 
 // connection is one keep-alive connection.
 type connection struct {
@@ -110,7 +101,7 @@ func closedLoop(ctx context.Context, address string, t *template, src *source, c
 			return err
 		}
 		defer c.conn.Close()
-		r := t.copy(src.run)
+		r := t.copy(src)
 		n := uint64(len(r.slots))
 		for {
 			now := time.Now()
@@ -176,7 +167,7 @@ func openLoop(ctx context.Context, address string, t *template, src *source, o o
 			return err
 		}
 		defer c.conn.Close()
-		r := t.copy(src.run)
+		r := t.copy(src)
 		for i := range due {
 			n := uint64(len(r.slots))
 			first := src.next.Add(n) - n

@@ -16,8 +16,10 @@ import (
 
 func TestTemplate(t *testing.T) {
 	t.Parallel()
+	src := newSource()
+	src.run = 7
 	for _, events := range []int{1, 3} {
-		r := newTemplate("127.0.0.1:1", "key", events).copy(7)
+		r := newTemplate("127.0.0.1:1", "key", events).copy(src)
 		require.Len(t, r.slots, events)
 		r.fill(41, time.Date(2026, 11, 23, 1, 2, 3, 4_000_000, time.UTC))
 		r.name(sampleName)
@@ -36,6 +38,7 @@ func TestTemplate(t *testing.T) {
 		var e event
 		require.NoError(t, json.Unmarshal(first, &e))
 		require.Equal(t, eventID(7, 41), e.MessageID)
+		require.NotContains(t, string(body), paddingMark)
 		require.Equal(t, sampleName, e.Event)
 		require.Equal(t, "2026-11-23T01:02:03.004Z", e.Timestamp.Format(timeLayout))
 		require.Contains(t, string(r.request[:r.body]), "POST /v1/")

@@ -34,6 +34,7 @@ func execute(ctx context.Context, args []string, out, errOut io.Writer) error {
 	root := flags.String("root", ".", "root of the repository")
 	only := flags.String("only", "", "run only these, separated by commas: "+strings.Join(names(), ", "))
 	results := flags.String("results", "", "folder that gets <date>.md; empty writes none")
+	flags.StringVar(&b.profiles, "profiles", "", "folder that gets CPU profiles of the system under load; the numbers suffer")
 	flags.IntVar(&b.rounds, "rounds", 3, "rounds that count")
 	flags.IntVar(&b.extraRounds, "extra-rounds", 3, "rounds to repeat at most when other programs are busy")
 	flags.DurationVar(&b.length, "length", 5*time.Second, "length of one turn of one side")

@@ -19,6 +19,8 @@ const (
 	warmBar   = 20 * time.Second
 	crashBar  = 30 * time.Second
 	fillLimit = 10 * time.Minute
+	// fillBytes is the size of the events that fill the topics: larger than usual, so that it takes a minute and not ten.
+	fillBytes = 2048
 	// fullShare of its limit makes a topic a full one.
 	fullShare = 0.9
 )
@@ -139,7 +141,7 @@ func (b *bench) crashStart(ctx context.Context, s *system, add func(string, time
 
 // fill sends until both topics of the street are full or the door takes no more, and says how far it came.
 func (b *bench) fill(ctx context.Context, s *system) (string, error) {
-	t := newTemplate(s.http, demoKey, 100)
+	t := newSizedTemplate(s.http, demoKey, 100, fillBytes)
 	limit := float64(kafka.DefaultConfig().TopicBytes)
 	events := 0
 	for begin := time.Now(); ; {

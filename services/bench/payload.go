@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,23 +25,26 @@ const (
 	deviceWidth = 10
 	timeLayout  = "2006-01-02T15:04:05.000Z"
 
-	idMark     = "00000000-0000-7000-8000-000000000000"
-	deviceMark = "dev-000000"
-	timeMark   = "2000-01-01T00:00:00.000Z"
+	idMark      = "00000000-0000-7000-8000-000000000000"
+	deviceMark  = "dev-000000"
+	paddingMark = "~"
+	timeMark    = "2000-01-01T00:00:00.000Z"
 )
 
 // slot is where one event's changing parts are in a request.
-type slot struct{ id, device, time, name int }
+type slot struct{ id, device, time, name, padding int }
 
 // template is a whole HTTP request with the same length every time; only the slots change.
 type template struct {
 	request []byte
 	body    int // where the body begins
 	slots   []slot
+	padding int // length of the part that is random
 }
 
-// sampleEvent is one event of 1 KiB as a shop's page sends it.
-func sampleEvent() string {
+// sampleEvent is one event as a shop's page sends it, size bytes long. What real events hold in different words and ids
+// is one random text here, so that they compress no better than those do.
+func sampleEvent(size int) string {
 	const format = `{"type":"track","messageId":"%s","anonymousId":"%s","userId":null,"event":"%s","timestamp":"%s",` +
 		`"properties":{"product_id":"sku-48213","name":"ThinkBook 14 Gen 8","category":"Laptops","brand":"Lenovo","variant":"16 GB / 512 GB","currency":"VND","price":18990000,` +
 		`"quantity":1,"position":3,"coupon":"AUTUMN10","list_id":"search","query":"gaming laptop","in_stock":true,"tags":["sale","new"],"padding":"%s"},` +
@@ -47,18 +52,22 @@ func sampleEvent() string {
 		`"page":{"url":"https://shop.example/p/48213?utm_source=google&utm_medium=cpc&utm_campaign=autumn","path":"/p/48213","title":"ThinkBook 14 Gen 8","referrer":"https://google.com/"},` +
 		`"screen":{"width":1920,"height":1080,"density":1},"library":{"name":"bench","version":"1.0.0"}}}`
 	bare := len(fmt.Sprintf(format, idMark, deviceMark, plainName, timeMark, ""))
-	return fmt.Sprintf(format, idMark, deviceMark, plainName, timeMark, strings.Repeat("x", max(0, eventBytes-bare)))
+	return fmt.Sprintf(format, idMark, deviceMark, plainName, timeMark, strings.Repeat(paddingMark, max(0, size-bare)))
 }
 
-// newTemplate returns a request with one event (POST /v1/track) or several (POST /v1/batch).
+// newTemplate returns a request with one event of 1 KiB (POST /v1/track) or several (POST /v1/batch).
 func newTemplate(host, key string, events int) *template {
-	path, body := "/v1/track", sampleEvent()
+	return newSizedTemplate(host, key, events, eventBytes)
+}
+
+func newSizedTemplate(host, key string, events, size int) *template {
+	path, body := "/v1/track", sampleEvent(size)
 	if events > 1 {
 		path, body = "/v1/batch", `{"batch":[`+strings.TrimSuffix(strings.Repeat(body+",", events), ",")+`]}`
 	}
 	head := "POST " + path + " HTTP/1.1\r\nHost: " + host + "\r\nContent-Type: application/json\r\nAuthorization: Basic " +
 		base64.StdEncoding.EncodeToString([]byte(key+":")) + "\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n"
-	t := &template{request: []byte(head + body), body: len(head)}
+	t := &template{request: []byte(head + body), body: len(head), padding: strings.Count(sampleEvent(size), paddingMark)}
 	for at := len(head); ; {
 		next := func(mark string) int {
 			i := bytes.Index(t.request[at:], []byte(mark))
@@ -72,7 +81,7 @@ func newTemplate(host, key string, events int) *template {
 		if s.id < 0 {
 			return t
 		}
-		s.device, s.name, s.time = next(deviceMark), next(plainName), next(timeMark)
+		s.device, s.name, s.time, s.padding = next(deviceMark), next(plainName), next(timeMark), next(paddingMark)
 		t.slots = append(t.slots, s)
 	}
 }
@@ -80,22 +89,44 @@ func newTemplate(host, key string, events int) *template {
 // request is one connection's copy of a template.
 type request struct {
 	template
-	run uint64
+	source *source
 }
 
-func (t *template) copy(run uint64) *request {
-	return &request{template: template{request: bytes.Clone(t.request), body: t.body, slots: t.slots}, run: run}
+func (t *template) copy(src *source) *request {
+	r := &request{template: *t, source: src}
+	r.request = bytes.Clone(t.request)
+	return r
 }
 
-// fill gives every event an id and a device that follow from its number, and the time now.
+// source hands out event numbers, so that no id occurs twice in a run of this program, and random text.
+type source struct {
+	run  uint64
+	next atomic.Uint64
+	text []byte
+}
+
+func newSource() *source {
+	random := make([]byte, 3<<19)
+	_, _ = rand.Read(random) // never fails
+	return &source{run: uint64(time.Now().UnixNano()), text: []byte(base64.StdEncoding.EncodeToString(random))}
+}
+
+// random returns n characters that differ from event to event.
+func (s *source) random(event uint64, n int) []byte {
+	at := event * 1_000_003 % uint64(len(s.text)-n)
+	return s.text[at : at+uint64(n)]
+}
+
+// fill gives every event an id, a device and a text that follow from its number, and the time now.
 func (r *request) fill(first uint64, now time.Time) {
 	var buffer [2 * len(timeLayout)]byte
 	stamp := now.UTC().AppendFormat(buffer[:0], timeLayout)
 	for i, s := range r.slots {
 		n := first + uint64(i)
-		putID(r.request[s.id:s.id+idWidth], r.run, n)
+		putID(r.request[s.id:s.id+idWidth], r.source.run, n)
 		putDigits(r.request[s.device+4:s.device+deviceWidth], n*7919%devices)
 		copy(r.request[s.time:], stamp)
+		copy(r.request[s.padding:], r.source.random(n, r.padding))
 	}
 }
 

@@ -120,9 +120,11 @@ func (b *bench) freshness(ctx context.Context, s *system, ch *querier) error {
 
 	load.length, load.sampleEvery, load.sampled = freshLength, freshSample, m.acknowledge
 	average, others, cpu := loadAverage(), listen(), treeCPU(s.running.pid())
+	profiled := b.profile(ctx, s, "freshness", freshLength)
 	o, err := openLoop(ctx, s.http, t, b.source, load)
 	share := others.share()
 	spent := cpuSince(s.running.pid(), cpu)
+	profiled()
 	if err == nil {
 		err = ch.await(ctx, m)
 	}
@@ -190,7 +192,9 @@ func (b *bench) wholeSystem(ctx context.Context, s *system, ch *querier) error {
 		}
 		t := newTemplate(s.http, demoKey, events)
 		average, others, cpu := loadAverage(), listen(), treeCPU(s.running.pid())
+		profiled := b.profile(ctx, s, fmt.Sprintf("whole-%d", events), 2*b.length)
 		o, err := closedLoop(ctx, s.http, t, b.source, connections, 2*b.length)
+		profiled()
 		if err != nil {
 			return err
 		}

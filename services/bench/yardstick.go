@@ -1,16 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -224,29 +223,27 @@ func createTopic(ctx context.Context, broker string) error {
 }
 
 // plainProducer is conns goroutines that produce n records each, wait for the acknowledgement and go on.
-func plainProducer(ctx context.Context, broker string, events, conns int, length time.Duration) (*outcome, error) {
+func plainProducer(ctx context.Context, src *source, broker string, events, conns int, length time.Duration) (*outcome, error) {
 	client, err := newProducer(broker)
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	value := []byte(sampleEvent())
+	template := newTemplate("", "", 1)
 	begin := time.Now()
-	var mu sync.Mutex
-	next := uint64(0)
 	return inParallel(conns, begin, func(part *outcome) error {
+		r := template.copy(src)
 		for {
 			now := time.Now()
 			if now.Sub(begin) >= length {
 				return nil
 			}
-			mu.Lock()
-			first := next
-			next += uint64(events)
-			mu.Unlock()
+			first := src.next.Add(uint64(events)) - uint64(events)
 			records := make([]*kgo.Record, events)
 			for i := range records {
-				records[i] = &kgo.Record{Key: fmt.Appendf(nil, "dev-%06d", (first+uint64(i))*7919%devices), Value: value}
+				r.fill(first+uint64(i), now)
+				device := r.slots[0].device
+				records[i] = &kgo.Record{Key: bytes.Clone(r.request[device : device+deviceWidth]), Value: bytes.Clone(r.request[r.body:])}
 			}
 			if err := client.ProduceSync(ctx, records...).FirstErr(); err != nil {
 				return err
