@@ -86,12 +86,11 @@ func newWorkspace(tb testing.TB, a api, slug string) workspace {
 	}
 }
 
-func newDestination(tb testing.TB, a api, workspaceID, name, url, filter string, batch int) string {
+func newDestination(tb testing.TB, a api, workspaceID, name, url, filter string, batch int) {
 	tb.Helper()
-	d := a.must(tb, http.MethodPost, "/api/v1/workspaces/"+workspaceID+"/destinations", map[string]any{
+	a.must(tb, http.MethodPost, "/api/v1/workspaces/"+workspaceID+"/destinations", map[string]any{
 		"name": name, "enabled": true, "filter": filter, "webhook": map[string]any{"url": url, "batchSize": batch},
 	})
-	return dig(tb, d, "destination", "destinationId")
 }
 
 // result is what the door says of one event.

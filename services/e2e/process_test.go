@@ -224,18 +224,16 @@ func status(ctx context.Context, url string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// waitReady waits until /readyz answers 200, and returns how long that took.
-func (p *process) waitReady(tb testing.TB, url string, limit time.Duration) time.Duration {
+// waitReady waits until /readyz answers 200.
+func (p *process) waitReady(tb testing.TB, url string) {
 	tb.Helper()
-	begin := time.Now()
 	var code int
 	var body string
 	require.Eventually(tb, func() bool {
 		code, body = status(tb.Context(), url+"/readyz")
 		return code == http.StatusOK || !p.running()
-	}, limit, 50*time.Millisecond, "%s is not ready: %d %s; log:\n%s", p.name, code, body, tail(p.log, 40))
+	}, readyLimit, 50*time.Millisecond, "%s is not ready: %d %s; log:\n%s", p.name, code, body, tail(p.log, 40))
 	require.True(tb, p.running(), "%s ended while starting; its log ends:\n%s", p.name, tail(p.log, 60))
-	return time.Since(begin)
 }
 
 // findLine returns the first printed line that contains part, waiting for it.

@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	adminv1 "github.com/mekong-cdp/mekong/proto/gen/go/mekong/admin/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+
+	adminv1 "github.com/mekong-cdp/mekong/proto/gen/go/mekong/admin/v1"
 )
 
 // arriveLimit is how long an event may take from the door to any of its ends in a test.

@@ -92,7 +92,7 @@ func single(tb testing.TB) *system {
 	httpAt, env := s.singleEnv(tb)
 	p := s.process(tb, "mekong", binary(tb), []string{"up", "--data-dir", filepath.Join(s.dataDir, "data")}, env, "http://"+httpAt)
 	p.start(tb)
-	p.waitReady(tb, s.door, readyLimit)
+	p.waitReady(tb, s.door)
 	s.token = ownerToken(tb, p)
 	s.learnAddresses(tb, env)
 	s.victims = []victim{
@@ -159,7 +159,7 @@ func clusterOf(tb testing.TB, instances int) *system {
 	engines := s.service(tb, "engines", "postgres,clickhouse", filepath.Join(s.dataDir, "data"),
 		"MEKONG_EMBEDDED__POSTGRES__LISTEN="+pgAt, "MEKONG_EMBEDDED__CLICKHOUSE__LISTEN="+chAt)
 	engines.start(tb)
-	engines.waitReady(tb, s.ready[engines], readyLimit)
+	engines.waitReady(tb, s.ready[engines])
 	s.learnAddresses(tb, engines.env)
 
 	adminGRPC, warehouseGRPC, activationGRPC := freePort(tb), freePort(tb), freePort(tb)
@@ -177,7 +177,7 @@ func clusterOf(tb testing.TB, instances int) *system {
 	}
 	admin := start("admin", "admin,api", adminGRPC)
 	s.api, s.grpc = s.ready[admin], adminGRPC
-	admin.waitReady(tb, s.api, readyLimit)
+	admin.waitReady(tb, s.api)
 	s.token = ownerToken(tb, admin)
 	services := []*process{
 		admin,
@@ -279,7 +279,7 @@ func (s *system) waitReady(tb testing.TB) {
 	tb.Helper()
 	for _, p := range s.processes {
 		if url := s.ready[p]; url != "" {
-			p.waitReady(tb, url, readyLimit)
+			p.waitReady(tb, url)
 		}
 	}
 }

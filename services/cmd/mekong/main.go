@@ -58,8 +58,8 @@ type shell struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM) //nolint:forbidigo // the root of all contexts
-	code := execute(ctx, os.Args[1:], os.Stdout, os.Stderr, os.Environ())                    //nolint:forbidigo // read once, here
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := execute(ctx, os.Args[1:], os.Stdout, os.Stderr, os.Environ())
 	stop()
 	os.Exit(code)
 }

@@ -146,17 +146,16 @@ func copyFile(source, target string) (size int64, sum string, err error) {
 	if err != nil {
 		return 0, "", err
 	}
-	defer in.Close()
 	out, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return 0, "", err
+		return 0, "", errors.Join(err, in.Close())
 	}
 	hash := sha256.New()
 	size, err = io.Copy(io.MultiWriter(out, hash), in)
 	if err == nil {
 		err = out.Sync()
 	}
-	return size, hex.EncodeToString(hash.Sum(nil)), errors.Join(err, out.Close())
+	return size, hex.EncodeToString(hash.Sum(nil)), errors.Join(err, out.Close(), in.Close())
 }
 
 // Restore makes cfg.DataDir, which must not exist or be empty, from the backup in source. Every file is checked against

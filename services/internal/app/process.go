@@ -97,6 +97,9 @@ func (p *Process) prepare(ctx context.Context) error {
 	for _, m := range modules {
 		p.selected[m.Name] = true
 	}
+	if err := p.checkSettings(); err != nil {
+		return err
+	}
 	if err := p.ensureServiceToken(); err != nil {
 		return err
 	}
@@ -113,6 +116,22 @@ func (p *Process) prepare(ctx context.Context) error {
 		return err
 	}
 	p.supervisor = runtime.NewSupervisor(modules, runtime.Options{StartTimeout: startTimeout, StopTimeout: stopTimeout, Log: p.log})
+	return nil
+}
+
+// checkSettings refuses settings of the selected contexts before anything is started; those of other contexts do not
+// matter here.
+func (p *Process) checkSettings() error {
+	for name, section := range map[string]interface{ Validate() error }{
+		moduleAdmin: p.cfg.Admin, moduleActivation: p.cfg.Activation, moduleCollector: p.cfg.Collector,
+		moduleIdentity: p.cfg.Identity, moduleWarehouse: p.cfg.Warehouse,
+	} {
+		if p.selected[name] {
+			if err := section.Validate(); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

@@ -85,7 +85,7 @@ func (e *Error) Unwrap() error { return e.cause }
 // Is reports whether target is an *Error with the same kind and code, so that a sentinel made with New matches
 // copies of itself.
 func (e *Error) Is(target error) bool {
-	t, ok := target.(*Error) //nolint:errorlint // the chain is walked by errors.Is, which calls this for each link
+	t, ok := target.(*Error)
 	return ok && t.Kind == e.Kind && t.Code == e.Code
 }
 

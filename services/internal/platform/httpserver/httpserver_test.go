@@ -36,19 +36,18 @@ func start(t *testing.T, handler http.Handler, drain func()) (url string, stop f
 	return "http://" + cfg.Listen, func() error { cancel(); return <-done }
 }
 
-func get(t *testing.T, url string, header ...string) (*http.Response, string) {
+// get returns status, headers and body of an answer.
+func get(t *testing.T, url, requestID string) (int, http.Header, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	require.NoError(t, err)
-	if len(header) == 2 {
-		req.Header.Set(header[0], header[1])
-	}
+	req.Header.Set(rpc.RequestIDHeader, requestID)
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, resp.Body.Close()) }()
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	return resp, string(body)
+	return resp.StatusCode, resp.Header, string(body)
 }
 
 func TestErrorsHaveOneShape(t *testing.T) {
@@ -56,11 +55,11 @@ func TestErrorsHaveOneShape(t *testing.T) {
 	url, _ := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		httpserver.WriteError(w, r, errs.New(errs.Unavailable, "spool_full", "The spool is full.").WithRetryAfter(1500*time.Millisecond))
 	}), nil)
-	resp, body := get(t, url, rpc.RequestIDHeader, "req-1")
-	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
-	require.Equal(t, "2", resp.Header.Get("Retry-After"), "rounded up, never down")
+	code, header, body := get(t, url, "req-1")
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.Equal(t, "2", header.Get("Retry-After"), "rounded up, never down")
 	require.JSONEq(t, `{"error":{"code":"spool_full","message":"The spool is full.","request_id":"req-1"}}`, body)
-	require.Equal(t, "req-1", resp.Header.Get(rpc.RequestIDHeader))
+	require.Equal(t, "req-1", header.Get(rpc.RequestIDHeader))
 }
 
 func TestEveryKindHasItsStatus(t *testing.T) {
