@@ -167,13 +167,13 @@ func TestSendRepeatsOnlyWhatTheServerWantsAgain(t *testing.T) {
 			answerAll(w, b, "ok")
 			return
 		}
-		_, _ = io.WriteString(w, `{"results":[{"event_id":"1","status":"ok"},{"event_id":"2","status":"retry"},{"event_id":"3","status":"rejected","reason":"id_missing"}]}`)
+		_, _ = io.WriteString(w, `{"results":[{"event_id":"1","status":"ok"},{"event_id":"2","status":"retry"},{"event_id":"3","status":"rejected","reason":"missing_id"}]}`)
 	})
 	results, err := s.client().Send(t.Context(), mekong.Event{MessageID: "1"}, mekong.Event{MessageID: "2"}, mekong.Event{MessageID: "3"})
 	want := []mekong.Result{
 		{MessageID: "1", Status: mekong.OK},
 		{MessageID: "2", Status: mekong.OK},
-		{MessageID: "3", Status: mekong.Rejected, Reason: "id_missing"},
+		{MessageID: "3", Status: mekong.Rejected, Reason: "missing_id"},
 	}
 	if err != nil || !slices.Equal(results, want) {
 		t.Fatalf("results %+v, error %v", results, err)
@@ -186,11 +186,11 @@ func TestSendRepeatsOnlyWhatTheServerWantsAgain(t *testing.T) {
 func TestSendStopsAtARefusal(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(_ int, _ sentBatch, w http.ResponseWriter) {
-		fail(w, http.StatusUnauthorized, "unknown_write_key", "There is no such key.")
+		fail(w, http.StatusUnauthorized, "write_key_unknown", "There is no such key.")
 	})
 	results, err := s.client().Send(t.Context(), mekong.Event{Name: "A", UserID: "u"})
 	var refused *mekong.APIError
-	if !errors.As(err, &refused) || *refused != (mekong.APIError{Status: 401, Code: "unknown_write_key", Message: "There is no such key.", RequestID: "r-1"}) {
+	if !errors.As(err, &refused) || *refused != (mekong.APIError{Status: 401, Code: "write_key_unknown", Message: "There is no such key.", RequestID: "r-1"}) {
 		t.Fatalf("error %v", err)
 	}
 	if results[0].Status != mekong.Retry || len(s.batches) != 1 {

@@ -30,7 +30,7 @@ func (e *EncodeError) Unwrap() error { return e.Err }
 type APIError struct {
 	// Status is the HTTP status.
 	Status int
-	// Code is for programs ("unknown_write_key"), Message for people. Both are empty when something else answered.
+	// Code is for programs ("write_key_unknown"), Message for people. Both are empty when something else answered.
 	Code    string
 	Message string
 	// RequestID finds the request in the server's logs.
