@@ -30,7 +30,7 @@ func (k tokens) Authenticate(_ context.Context, token string) (tenant.Principal,
 }
 
 // newDoor serves the service as a process does: real authentication, error mapping and marshalling.
-func newDoor(t *testing.T) (clientOf func(token string) activationv1.DestinationServiceClient, store *MemoryStore) {
+func newDoor(t *testing.T) (clientOf func(token string) activationv1.DestinationServiceClient, store *memoryStore) {
 	t.Helper()
 	service, store, _ := newService()
 	cfg := rpc.DefaultConfig()

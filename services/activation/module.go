@@ -53,7 +53,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Module, error) {
 	if m.deadLetters, err = kafka.NewPublisher(ctx, deps.Kafka); err != nil {
 		return nil, errors.Join(err, m.Close(ctx))
 	}
-	store := NewPostgresStore(deps.Postgres)
+	store := newPostgresStore(deps.Postgres)
 	m.forwarder, err = newForwarder(cfg, deps.Log, deps.Clock, store, store, &outcomePublisher{publisher: m.outcomes, clock: deps.Clock})
 	if err != nil {
 		return nil, errors.Join(err, m.Close(ctx))

@@ -15,7 +15,7 @@ import (
 
 // countingReader counts how often definitions are read.
 type countingReader struct {
-	*MemoryStore
+	*memoryStore
 	fingerprints, reads atomic.Int32
 	away                atomic.Bool
 }
@@ -25,17 +25,17 @@ func (r *countingReader) Fingerprint(ctx context.Context) (Fingerprint, error) {
 	if r.away.Load() {
 		return Fingerprint{}, errors.New("away")
 	}
-	return r.MemoryStore.Fingerprint(ctx)
+	return r.memoryStore.Fingerprint(ctx)
 }
 
 func (r *countingReader) AllDestinations(ctx context.Context) ([]Destination, Fingerprint, error) {
 	r.reads.Add(1)
-	return r.MemoryStore.AllDestinations(ctx)
+	return r.memoryStore.AllDestinations(ctx)
 }
 
 func TestDefinitionsAreAsNewAsTheEvents(t *testing.T) {
 	t.Parallel()
-	store, clk := &countingReader{MemoryStore: NewMemoryStore()}, clock.NewFake(start)
+	store, clk := &countingReader{memoryStore: newMemoryStore()}, clock.NewFake(start)
 	var changed []string
 	r := newRegistry(DefaultConfig(), store, slog.New(slog.DiscardHandler), clk.Now, func(id string) { changed = append(changed, id) })
 	require.NoError(t, r.ensure(t.Context(), start.Add(-time.Second)), "the first event reads them")
@@ -84,7 +84,7 @@ func TestDefinitionsAreAsNewAsTheEvents(t *testing.T) {
 
 func TestASavedFilterThatNoLongerCompilesKeepsWhatIsParked(t *testing.T) {
 	t.Parallel()
-	store := NewMemoryStore()
+	store := newMemoryStore()
 	d := destination(testWorkspace, "a")
 	d.Filter = "of an older time ("
 	insert(t, store, d)

@@ -29,8 +29,8 @@ func (n *notes) Record(_ context.Context, p tenant.Principal, workspaceID, actio
 	return n.err
 }
 
-func newService() (*Service, *MemoryStore, *notes) {
-	store, audit := NewMemoryStore(), &notes{}
+func newService() (*Service, *memoryStore, *notes) {
+	store, audit := newMemoryStore(), &notes{}
 	return &Service{store: store, audit: audit, now: func() time.Time { return start }}, store, audit
 }
 

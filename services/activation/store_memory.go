@@ -13,8 +13,8 @@ import (
 	"github.com/mekong-cdp/mekong/services/internal/platform/ids"
 )
 
-// MemoryStore is PostgresStore without a database, for tests and for trying things out.
-type MemoryStore struct {
+// memoryStore is postgresStore without a database, for tests and for trying things out.
+type memoryStore struct {
 	mu           sync.Mutex
 	destinations map[string]memoryDestination
 	changes      int64
@@ -36,16 +36,16 @@ type memoryDevice struct {
 	next      time.Time
 }
 
-// NewMemoryStore returns an empty store.
-func NewMemoryStore() *MemoryStore {
-	return &MemoryStore{
+// newMemoryStore returns an empty store.
+func newMemoryStore() *memoryStore {
+	return &memoryStore{
 		destinations: map[string]memoryDestination{}, epochs: map[int32]int64{}, devices: map[string]map[deviceHash]*memoryDevice{},
 		messages: map[string]map[string]*parkedMessage{}, dead: map[string]map[string]deadMessage{},
 	}
 }
 
 // Insert implements DestinationStore.
-func (s *MemoryStore) Insert(_ context.Context, d Destination) error {
+func (s *memoryStore) Insert(_ context.Context, d Destination) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := checkWorkspace(d.WorkspaceID); err != nil {
@@ -61,7 +61,7 @@ func checkWorkspace(id string) error {
 	return nil
 }
 
-func (s *MemoryStore) put(d Destination) error {
+func (s *memoryStore) put(d Destination) error {
 	for _, other := range s.destinations {
 		if other.WorkspaceID == d.WorkspaceID && other.Name == d.Name && other.ID != d.ID {
 			return errNameTaken()
@@ -74,7 +74,7 @@ func (s *MemoryStore) put(d Destination) error {
 }
 
 // Get implements DestinationStore.
-func (s *MemoryStore) Get(_ context.Context, workspaceID, id string) (Destination, error) {
+func (s *memoryStore) Get(_ context.Context, workspaceID, id string) (Destination, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d, ok := s.destinations[id]
@@ -85,7 +85,7 @@ func (s *MemoryStore) Get(_ context.Context, workspaceID, id string) (Destinatio
 }
 
 // List implements DestinationStore.
-func (s *MemoryStore) List(_ context.Context, workspaceID string, limit int) ([]Destination, error) {
+func (s *memoryStore) List(_ context.Context, workspaceID string, limit int) ([]Destination, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := checkWorkspace(workspaceID); err != nil {
@@ -102,7 +102,7 @@ func (s *MemoryStore) List(_ context.Context, workspaceID string, limit int) ([]
 }
 
 // Update implements DestinationStore.
-func (s *MemoryStore) Update(_ context.Context, d Destination) error {
+func (s *memoryStore) Update(_ context.Context, d Destination) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, ok := s.destinations[d.ID]
@@ -114,7 +114,7 @@ func (s *MemoryStore) Update(_ context.Context, d Destination) error {
 }
 
 // Delete implements DestinationStore.
-func (s *MemoryStore) Delete(_ context.Context, workspaceID, id string) error {
+func (s *memoryStore) Delete(_ context.Context, workspaceID, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d, ok := s.destinations[id]; !ok || d.WorkspaceID != workspaceID {
@@ -125,14 +125,14 @@ func (s *MemoryStore) Delete(_ context.Context, workspaceID, id string) error {
 	return nil
 }
 
-func (s *MemoryStore) remove(destinationID string) {
+func (s *memoryStore) remove(destinationID string) {
 	delete(s.devices, destinationID)
 	delete(s.messages, destinationID)
 	delete(s.dead, destinationID)
 }
 
 // Queue implements DestinationStore.
-func (s *MemoryStore) Queue(_ context.Context, workspaceID, id string) (Queue, error) {
+func (s *memoryStore) Queue(_ context.Context, workspaceID, id string) (Queue, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d, ok := s.destinations[id]; !ok || d.WorkspaceID != workspaceID {
@@ -148,13 +148,13 @@ func (s *MemoryStore) Queue(_ context.Context, workspaceID, id string) (Queue, e
 }
 
 // Fingerprint implements DestinationReader.
-func (s *MemoryStore) Fingerprint(context.Context) (Fingerprint, error) {
+func (s *memoryStore) Fingerprint(context.Context) (Fingerprint, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.fingerprint(), nil
 }
 
-func (s *MemoryStore) fingerprint() Fingerprint {
+func (s *memoryStore) fingerprint() Fingerprint {
 	f := Fingerprint{Count: int64(len(s.destinations))}
 	for _, d := range s.destinations {
 		f.Sum += d.changeNo
@@ -163,7 +163,7 @@ func (s *MemoryStore) fingerprint() Fingerprint {
 }
 
 // AllDestinations implements DestinationReader.
-func (s *MemoryStore) AllDestinations(context.Context) ([]Destination, Fingerprint, error) {
+func (s *memoryStore) AllDestinations(context.Context) ([]Destination, Fingerprint, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []Destination
@@ -174,7 +174,7 @@ func (s *MemoryStore) AllDestinations(context.Context) ([]Destination, Fingerpri
 }
 
 // Take implements ParkedStore.
-func (s *MemoryStore) Take(_ context.Context, partitions []int32) ([]takenPartition, error) {
+func (s *memoryStore) Take(_ context.Context, partitions []int32) ([]takenPartition, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var taken []takenPartition
@@ -193,7 +193,7 @@ func (s *MemoryStore) Take(_ context.Context, partitions []int32) ([]takenPartit
 	return taken, nil
 }
 
-func (s *MemoryStore) check(c claim) error {
+func (s *memoryStore) check(c claim) error {
 	if s.epochs[c.Partition] != c.Epoch {
 		return errPartitionTaken()
 	}
@@ -201,7 +201,7 @@ func (s *MemoryStore) check(c claim) error {
 }
 
 // Park implements ParkedStore.
-func (s *MemoryStore) Park(_ context.Context, c claim, p parking) error {
+func (s *memoryStore) Park(_ context.Context, c claim, p parking) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.check(c); err != nil {
@@ -228,7 +228,7 @@ func (s *MemoryStore) Park(_ context.Context, c claim, p parking) error {
 	return nil
 }
 
-func (s *MemoryStore) bury(destinationID string, dead []deadMessage) {
+func (s *memoryStore) bury(destinationID string, dead []deadMessage) {
 	if _, exists := s.destinations[destinationID]; !exists || len(dead) == 0 {
 		return
 	}
@@ -243,7 +243,7 @@ func (s *MemoryStore) bury(destinationID string, dead []deadMessage) {
 }
 
 // Load implements ParkedStore.
-func (s *MemoryStore) Load(_ context.Context, c claim, destinationID string, now time.Time, limit loadLimit) (load, error) {
+func (s *memoryStore) Load(_ context.Context, c claim, destinationID string, now time.Time, limit loadLimit) (load, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var due load
@@ -263,7 +263,7 @@ func (s *MemoryStore) Load(_ context.Context, c claim, destinationID string, now
 	return due, nil
 }
 
-func (s *MemoryStore) oldest(destinationID string, devices []dueDevice, limit loadLimit) []parkedMessage {
+func (s *memoryStore) oldest(destinationID string, devices []dueDevice, limit loadLimit) []parkedMessage {
 	room := map[deviceHash]int{}
 	for _, d := range devices {
 		room[d.Device] = limit.perDevice(len(devices))
@@ -283,12 +283,12 @@ func (s *MemoryStore) oldest(destinationID string, devices []dueDevice, limit lo
 	return list
 }
 
-func (s *MemoryStore) sorted(destinationID string) []*parkedMessage {
+func (s *memoryStore) sorted(destinationID string) []*parkedMessage {
 	return slices.SortedFunc(maps.Values(s.messages[destinationID]), func(a, b *parkedMessage) int { return cmp.Compare(a.Seq, b.Seq) })
 }
 
 // Settle implements ParkedStore.
-func (s *MemoryStore) Settle(_ context.Context, c claim, set settlement) (free []deviceHash, err error) {
+func (s *memoryStore) Settle(_ context.Context, c claim, set settlement) (free []deviceHash, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.check(c); err != nil {
@@ -326,7 +326,7 @@ func (s *MemoryStore) Settle(_ context.Context, c claim, set settlement) (free [
 }
 
 // Hasten implements ParkedStore.
-func (s *MemoryStore) Hasten(_ context.Context, c claim, destinationID string, now time.Time) error {
+func (s *memoryStore) Hasten(_ context.Context, c claim, destinationID string, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.check(c); err != nil {
@@ -341,7 +341,7 @@ func (s *MemoryStore) Hasten(_ context.Context, c claim, destinationID string, n
 }
 
 // Purge implements ParkedStore.
-func (s *MemoryStore) Purge(_ context.Context, destinationID string) error {
+func (s *memoryStore) Purge(_ context.Context, destinationID string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, exists := s.destinations[destinationID]; !exists {

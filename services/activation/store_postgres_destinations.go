@@ -23,11 +23,11 @@ func Migrations() postgres.Set {
 	return postgres.Set{Name: "activation", FS: migrations, Dir: "migrations/postgres"}
 }
 
-// PostgresStore keeps definitions and parked messages.
-type PostgresStore struct{ db *postgres.DB }
+// postgresStore keeps definitions and parked messages.
+type postgresStore struct{ db *postgres.DB }
 
-// NewPostgresStore returns a store on a migrated database.
-func NewPostgresStore(db *postgres.DB) *PostgresStore { return &PostgresStore{db: db} }
+// newPostgresStore returns a store on a migrated database.
+func newPostgresStore(db *postgres.DB) *postgresStore { return &postgresStore{db: db} }
 
 const selectDestination = `SELECT workspace_id, destination_id, name, enabled, filter, settings, signing_secret, revision, created_at, updated_at
 	FROM activation.destination `
@@ -44,7 +44,7 @@ func scanDestination(row pgx.CollectableRow) (Destination, error) {
 }
 
 // Insert implements DestinationStore.
-func (s *PostgresStore) Insert(ctx context.Context, d Destination) error {
+func (s *postgresStore) Insert(ctx context.Context, d Destination) error {
 	settings, err := json.Marshal(d.Webhook)
 	if err != nil {
 		return fmt.Errorf("settings: %w", err)
@@ -67,7 +67,7 @@ func nameTaken(err error) error {
 }
 
 // Get implements DestinationStore.
-func (s *PostgresStore) Get(ctx context.Context, workspaceID, id string) (d Destination, err error) {
+func (s *postgresStore) Get(ctx context.Context, workspaceID, id string) (d Destination, err error) {
 	if !ids.Valid(id) {
 		return Destination{}, errDestinationNotFound()
 	}
@@ -86,7 +86,7 @@ func (s *PostgresStore) Get(ctx context.Context, workspaceID, id string) (d Dest
 }
 
 // List implements DestinationStore.
-func (s *PostgresStore) List(ctx context.Context, workspaceID string, limit int) (list []Destination, err error) {
+func (s *postgresStore) List(ctx context.Context, workspaceID string, limit int) (list []Destination, err error) {
 	err = s.db.InWorkspace(ctx, workspaceID, func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, selectDestination+`WHERE workspace_id = $1 ORDER BY name COLLATE "C" LIMIT $2`, workspaceID, limit)
 		if err != nil {
@@ -99,7 +99,7 @@ func (s *PostgresStore) List(ctx context.Context, workspaceID string, limit int)
 }
 
 // Update implements DestinationStore.
-func (s *PostgresStore) Update(ctx context.Context, d Destination) error {
+func (s *postgresStore) Update(ctx context.Context, d Destination) error {
 	settings, err := json.Marshal(d.Webhook)
 	if err != nil {
 		return fmt.Errorf("settings: %w", err)
@@ -117,7 +117,7 @@ func (s *PostgresStore) Update(ctx context.Context, d Destination) error {
 }
 
 // Delete implements DestinationStore.
-func (s *PostgresStore) Delete(ctx context.Context, workspaceID, id string) error {
+func (s *postgresStore) Delete(ctx context.Context, workspaceID, id string) error {
 	if !ids.Valid(id) {
 		return errDestinationNotFound()
 	}
@@ -139,7 +139,7 @@ func (s *PostgresStore) Delete(ctx context.Context, workspaceID, id string) erro
 }
 
 // Queue implements DestinationStore.
-func (s *PostgresStore) Queue(ctx context.Context, workspaceID, id string) (q Queue, err error) {
+func (s *postgresStore) Queue(ctx context.Context, workspaceID, id string) (q Queue, err error) {
 	err = s.db.InWorkspace(ctx, workspaceID, func(ctx context.Context, tx pgx.Tx) error {
 		var oldest *time.Time
 		err := tx.QueryRow(ctx, `SELECT
@@ -155,7 +155,7 @@ func (s *PostgresStore) Queue(ctx context.Context, workspaceID, id string) (q Qu
 }
 
 // Fingerprint implements DestinationReader.
-func (s *PostgresStore) Fingerprint(ctx context.Context) (f Fingerprint, err error) {
+func (s *postgresStore) Fingerprint(ctx context.Context) (f Fingerprint, err error) {
 	err = s.db.AsSystem(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		return readFingerprint(ctx, tx, &f)
 	}, postgres.ReadOnly)
@@ -167,7 +167,7 @@ func readFingerprint(ctx context.Context, tx pgx.Tx, f *Fingerprint) error {
 }
 
 // AllDestinations implements DestinationReader.
-func (s *PostgresStore) AllDestinations(ctx context.Context) (all []Destination, f Fingerprint, err error) {
+func (s *postgresStore) AllDestinations(ctx context.Context) (all []Destination, f Fingerprint, err error) {
 	err = s.db.AsSystem(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		if err := readFingerprint(ctx, tx, &f); err != nil {
 			return err

@@ -13,7 +13,7 @@ import (
 )
 
 // Take implements ParkedStore.
-func (s *PostgresStore) Take(ctx context.Context, partitions []int32) (taken []takenPartition, err error) {
+func (s *postgresStore) Take(ctx context.Context, partitions []int32) (taken []takenPartition, err error) {
 	err = s.db.AsSystem(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		taken = nil
 		// Changes hold their claim FOR SHARE, so this waits for those under way.
@@ -60,7 +60,7 @@ func (s *PostgresStore) Take(ctx context.Context, partitions []int32) (taken []t
 const checkClaim = "SELECT 1 FROM activation.partition_claim WHERE src_partition = $1 AND epoch = $2 FOR SHARE"
 
 // underClaim sends the statements of a change in one round trip.
-func (s *PostgresStore) underClaim(ctx context.Context, c claim, queue func(b *pgx.Batch)) error {
+func (s *postgresStore) underClaim(ctx context.Context, c claim, queue func(b *pgx.Batch)) error {
 	return s.db.AsSystem(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		b := &pgx.Batch{}
 		b.Queue(checkClaim, c.Partition, c.Epoch).QueryRow(func(row pgx.Row) error {
@@ -77,7 +77,7 @@ func (s *PostgresStore) underClaim(ctx context.Context, c claim, queue func(b *p
 }
 
 // Park implements ParkedStore.
-func (s *PostgresStore) Park(ctx context.Context, c claim, p parking) error {
+func (s *postgresStore) Park(ctx context.Context, c claim, p parking) error {
 	return s.underClaim(ctx, c, func(b *pgx.Batch) {
 		queueParked(b, c, p)
 		queueDead(b, p.WorkspaceID, p.DestinationID, p.At, p.Dead)
@@ -125,7 +125,7 @@ func queueDead(b *pgx.Batch, workspaceID, destinationID string, at time.Time, de
 }
 
 // Load implements ParkedStore.
-func (s *PostgresStore) Load(ctx context.Context, c claim, destinationID string, now time.Time, limit loadLimit) (due load, err error) {
+func (s *postgresStore) Load(ctx context.Context, c claim, destinationID string, now time.Time, limit loadLimit) (due load, err error) {
 	err = s.db.AsSystem(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		due = load{}
 		b := &pgx.Batch{}
@@ -183,7 +183,7 @@ func loadMessagesOf(ctx context.Context, tx pgx.Tx, destinationID string, device
 }
 
 // Settle implements ParkedStore.
-func (s *PostgresStore) Settle(ctx context.Context, c claim, set settlement) (free []deviceHash, err error) {
+func (s *postgresStore) Settle(ctx context.Context, c claim, set settlement) (free []deviceHash, err error) {
 	err = s.underClaim(ctx, c, func(b *pgx.Batch) {
 		free = nil
 		queueDead(b, set.WorkspaceID, set.DestinationID, set.At, set.Dead)
@@ -236,7 +236,7 @@ func queueSettled(b *pgx.Batch, set settlement) {
 const hastenRows = 5_000
 
 // Hasten implements ParkedStore.
-func (s *PostgresStore) Hasten(ctx context.Context, c claim, destinationID string, now time.Time) error {
+func (s *postgresStore) Hasten(ctx context.Context, c claim, destinationID string, now time.Time) error {
 	for {
 		var n int64
 		err := s.underClaim(ctx, c, func(b *pgx.Batch) {
@@ -256,7 +256,7 @@ func (s *PostgresStore) Hasten(ctx context.Context, c claim, destinationID strin
 }
 
 // Purge implements ParkedStore.
-func (s *PostgresStore) Purge(ctx context.Context, destinationID string) error {
+func (s *postgresStore) Purge(ctx context.Context, destinationID string) error {
 	return s.db.AsSystem(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		for _, table := range []string{"parked_message", "parked_device", "dead_message"} {
 			if _, err := tx.Exec(ctx, "DELETE FROM activation."+table+` WHERE destination_id = $1

@@ -23,7 +23,7 @@ func countRows(table string, n *int) func(context.Context, pgx.Tx) error {
 func TestAForgottenFilterShowsNothing(t *testing.T) {
 	t.Parallel()
 	db := testkit.PostgresDB(t, Migrations())
-	s := NewPostgresStore(db)
+	s := newPostgresStore(db)
 	d := insert(t, s, destination(ids.New(), "a"))
 	c := claimOf(t, s, 0)
 	park(t, s, c, d, 1, "a1")

@@ -25,12 +25,12 @@ type bothStores interface {
 
 func TestMemoryStore(t *testing.T) {
 	t.Parallel()
-	testStore(t, func(*testing.T) bothStores { return NewMemoryStore() })
+	testStore(t, func(*testing.T) bothStores { return newMemoryStore() })
 }
 
 func TestPostgresStore(t *testing.T) {
 	t.Parallel()
-	testStore(t, func(t *testing.T) bothStores { return NewPostgresStore(testkit.PostgresDB(t, Migrations())) })
+	testStore(t, func(t *testing.T) bothStores { return newPostgresStore(testkit.PostgresDB(t, Migrations())) })
 }
 
 func testStore(t *testing.T, open func(*testing.T) bothStores) {
@@ -278,7 +278,8 @@ func testSettle(t *testing.T, s bothStores) {
 		Delivered: []string{messageID(d, "a1"), messageID(d, "c1")}, Failed: []string{messageID(d, "b1")},
 		Taken: []deviceHash{deviceNo(1), deviceNo(2), deviceNo(3)},
 		Again: []againDevice{
-			{Device: deviceNo(1), NextAttemptAt: later}, {Device: deviceNo(2), NextAttemptAt: next, Attempts: 4},
+			{Device: deviceNo(1), NextAttemptAt: later},
+			{Device: deviceNo(2), NextAttemptAt: next, Attempts: 4},
 			{Device: deviceNo(3), NextAttemptAt: later},
 		},
 	})
