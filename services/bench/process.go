@@ -77,6 +77,10 @@ func (p *process) kill() {
 
 // await calls ready until it returns nil, and returns how long that took.
 func (p *process) await(ctx context.Context, ready func(context.Context) error) (time.Duration, error) {
+	return p.awaitWithin(ctx, startLimit, ready)
+}
+
+func (p *process) awaitWithin(ctx context.Context, limit time.Duration, ready func(context.Context) error) (time.Duration, error) {
 	begin := time.Now()
 	for {
 		err := ready(ctx)
@@ -90,8 +94,8 @@ func (p *process) await(ctx context.Context, ready func(context.Context) error) 
 			return 0, ctx.Err()
 		default:
 		}
-		if time.Since(begin) > startLimit {
-			return 0, fmt.Errorf("%s is not ready after %s: %w; its log ends:\n%s", p.name, startLimit, err, tail(p.log))
+		if time.Since(begin) > limit {
+			return 0, fmt.Errorf("%s is not ready after %s: %w; its log ends:\n%s", p.name, limit, err, tail(p.log))
 		}
 		if err := pause(ctx, 25*time.Millisecond); err != nil {
 			return 0, err

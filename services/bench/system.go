@@ -65,17 +65,22 @@ func (s *system) run(ctx context.Context, targets string, env ...string) error {
 }
 
 func (s *system) start(ctx context.Context, args ...string) (time.Duration, error) {
-	p, err := start(ctx, s.logs, filepath.Base(s.data), s.binary, append(args, "--data-dir", s.data), s.env)
-	if err != nil {
+	if err := s.launch(ctx, args...); err != nil {
 		return 0, err
 	}
-	took, err := p.await(ctx, answersReady(s.http))
+	took, err := s.running.await(ctx, answersReady(s.http))
 	if err != nil {
-		p.kill()
+		s.kill()
 		return 0, err
 	}
-	s.running = p
 	return took, nil
+}
+
+// launch starts the process and waits for nothing.
+func (s *system) launch(ctx context.Context, args ...string) error {
+	p, err := start(ctx, s.logs, filepath.Base(s.data), s.binary, append(args, "--data-dir", s.data), s.env)
+	s.running = p
+	return err
 }
 
 func (s *system) stop() error {
