@@ -20,6 +20,10 @@ import (
 // commandLimit is far more than any command needs that says no.
 const commandLimit = 2 * time.Minute
 
+// recoverLimit is how long what was acknowledged before a fault may take to be stored: consumer groups first notice that a
+// killed member is gone.
+const recoverLimit = time.Minute
+
 // answer is what a command left behind.
 type answer struct {
 	code     int
@@ -157,7 +161,7 @@ func (s *system) requireStored(tb testing.TB, ws workspace, ids []string) {
 		}
 		return true
 	}
-	require.Eventually(tb, arrived, arriveLimit, 100*time.Millisecond, "%s", lazy(func() string {
+	require.Eventually(tb, arrived, recoverLimit, 100*time.Millisecond, "%s", lazy(func() string {
 		return fmt.Sprintf("%d of %d events are stored, error %v", len(rows), len(want), err)
 	}))
 	require.Equal(tb, want, rows)
