@@ -94,11 +94,15 @@ func (b *Broker) run(ctx context.Context, started func()) (err error) {
 	debug.FreeOSMemory()
 
 	admin := kadm.NewClient(b.client)
-	if err := b.checkCommits(ctx, admin); err != nil {
-		return err
-	}
 	canary := &canary{dir: b.cfg.DataDir}
-	if err := b.keep(ctx, admin, canary); err != nil {
+	if err = b.checkCommits(ctx, admin); err == nil {
+		err = b.keep(ctx, admin, canary)
+	}
+	if ctx.Err() != nil {
+		// Stopped while starting: what failed is only the question that was cut off.
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	started()
