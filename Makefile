@@ -7,6 +7,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 MODULES := $(foreach dir,proto services sdk/go,$(if $(shell find $(dir) -name "*.go" -print -quit),$(dir)))
 PACKAGES := $(addsuffix /...,$(addprefix ./,$(MODULES)))
 GO_TEST := go test -timeout 20m -p 2
+# Everything but the black-box tests, which need the built binary.
+HOUSES = $(filter-out ./services/...,$(PACKAGES)) $$(go list ./services/... | grep -v /services/e2e)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -tags webdist -ldflags "-s -w -X main.version=$(VERSION)"
 LINT := $(CURDIR)/.tools/bin/golangci-lint
 BIOME := .tools/node/node_modules/.bin/biome
@@ -30,17 +32,19 @@ kafka-real: ## a real Apache Kafka on 127.0.0.1:29092, in the foreground, for te
 
 ##@ Check
 .PHONY: test
-test: engines-test tools lint test-race test-go test-web test-browser ## everything that must hold, from a fresh clone
+test: engines-test tools lint test-race test-go test-e2e test-web test-browser ## everything that must hold, from a fresh clone
 
 .PHONY: test-fast
 test-fast: engines ## all Go tests without black-box, browser and real Kafka, and no lint
-	@$(GO_TEST) -skip RealKafka $(filter-out ./services/...,$(PACKAGES)) $$(go list ./services/... | grep -v /services/e2e)
+	@$(GO_TEST) -skip RealKafka $(HOUSES)
 
-.PHONY: test-go test-race test-web test-browser
-test-go: engines-test build
-	@$(GO_TEST) $(PACKAGES)
+.PHONY: test-go test-race test-e2e test-web test-browser
+test-go: engines-test # with a real Apache Kafka where a suite asks for one
+	@$(GO_TEST) $(HOUSES)
 test-race: # unit tests only (-short): the engines' tests are slow under the race detector and find little there
-	@CGO_ENABLED=1 $(GO_TEST) -race -short $(PACKAGES)
+	@CGO_ENABLED=1 $(GO_TEST) -race -short $(HOUSES)
+test-e2e: engines-test build tools # alone, because it wants both processors
+	@$(GO_TEST) -p 1 -skip Chaos ./services/e2e/...
 test-web: web-deps
 	@cd web && npm run --silent test
 test-browser: engines build web-deps
