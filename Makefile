@@ -3,10 +3,10 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-# The modules that hold Go code.
-MODULES := $(foreach dir,proto services sdk/go,$(if $(shell find $(dir) -name "*.go" -print -quit),$(dir)))
+MODULES := proto services sdk/go
 PACKAGES := $(addsuffix /...,$(addprefix ./,$(MODULES)))
-GO_TEST := go test -timeout 20m -p 2
+# The flags of the build, so that both use the same compiled packages.
+GO_TEST := CGO_ENABLED=0 go test -trimpath -timeout 20m -p 2
 # Everything but the black-box tests, which need the built binary.
 HOUSES = $(filter-out ./services/...,$(PACKAGES)) $$(go list ./services/... | grep -v /services/e2e)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -tags webdist -ldflags "-s -w -X main.version=$(VERSION)"
@@ -42,7 +42,7 @@ test-fast: engines ## all Go tests without black-box, browser and real Kafka, an
 test-go: engines-test # with a real Apache Kafka where a suite asks for one
 	@$(GO_TEST) $(HOUSES)
 test-race: # unit tests only (-short): the engines' tests are slow under the race detector and find little there
-	@CGO_ENABLED=1 $(GO_TEST) -race -short $(HOUSES)
+	@CGO_ENABLED=1 go test -race -short -timeout 20m -p 2 $(HOUSES)
 test-e2e: engines-test build tools # alone, because it wants both processors
 	@$(GO_TEST) -p 1 -skip Chaos ./services/e2e/...
 test-web: web-deps
