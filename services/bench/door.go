@@ -69,7 +69,8 @@ func doorRounds(ctx context.Context, b *bench, y *yardsticks, s *system, events 
 	}
 	sides := []side{
 		{name: "door", load: door.load, server: s.running.pid(), settle: door.settle},
-		{name: "minimal handler", load: over(y.minimalAddress), server: y.minimal.pid()},
+		{name: "minimal handler", load: over(y.spreadAddress), server: y.spread.pid()},
+		{name: "minimal, 1 partition", load: over(y.singleAddress), server: y.single.pid()},
 		{name: "bare net/http", load: over(y.bareAddress), server: y.bare.pid()},
 		{name: "plain producer", load: func(ctx context.Context, length time.Duration) (*outcome, error) {
 			return plainProducer(ctx, b.source, y.brokerAddress, events, connections, length)
@@ -99,7 +100,7 @@ func (b *bench) takeTurns(ctx context.Context, sides []side, broker int) ([][]tu
 				return nil, fmt.Errorf("%s: %w", s.name, err)
 			}
 			round = append(round, t)
-			b.logf("  %-16s %8.0f/s  p50 %s  p99 %s  cpu %.0f ms/1000  settled %.1f s  load %.1f  others %.0f %%  refused %d %s",
+			b.logf("  %-20s %8.0f/s  p50 %s  p99 %s  cpu %.0f ms/1000  settled %.1f s  load %.1f  others %.0f %%  refused %d %s",
 				s.name, t.perSecond(), ms(t.latency.quantile(0.5)), ms(t.latency.quantile(0.99)), t.serverMS, t.settled.Seconds(), t.load, 100*t.noise, t.refused, t.firstRefusal)
 		}
 		rounds = append(rounds, round)

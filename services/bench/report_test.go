@@ -41,7 +41,7 @@ func TestRatioIsTheMedianOfTheRoundsRatios(t *testing.T) {
 	}
 	// A slow round of the whole machine leaves the ratio alone.
 	turns := [][]turn{round(200, 100), round(20, 10), round(330, 110)}
-	require.InDelta(t, 2, ratio(turns), 1e-9)
+	require.InDelta(t, 2, ratio(turns, 0, 1), 1e-9)
 	require.InDelta(t, 200, medians(turns, 0).perSecond, 1e-9)
 }
 

@@ -26,14 +26,19 @@ const (
 	serveBare    = "serve-bare"
 )
 
-// yardstickTopic takes what the minimal handler and the plain producer write.
-const yardstickTopic = "bench.yardstick"
+// The topics that take what the minimal handlers and the plain producer write. The broker syncs each partition's file, so
+// one partition is cheaper for it, and no order among consumers is: both are measured and the faster one counts.
+const (
+	spreadTopic = "bench.spread" // as many partitions as the collector's topic
+	singleTopic = "bench.single" // one
+)
 
 // serve runs a yardstick until ctx ends.
 func serve(ctx context.Context, what string, args []string) error {
 	flags := flag.NewFlagSet(what, flag.ContinueOnError)
 	listen := flags.String("listen", "", "address")
 	broker := flags.String("broker", "", "Kafka of the minimal handler")
+	topic := flags.String("topic", "", "topic of the minimal handler")
 	dir := flags.String("dir", "", "data of the broker")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -42,7 +47,7 @@ func serve(ctx context.Context, what string, args []string) error {
 	case serveBroker:
 		return runBroker(ctx, *listen, *dir)
 	case serveMinimal:
-		client, err := newProducer(*broker)
+		client, err := newProducer(*broker, *topic)
 		if err != nil {
 			return err
 		}
@@ -59,7 +64,7 @@ func serve(ctx context.Context, what string, args []string) error {
 func runBroker(ctx context.Context, listen, dir string) error {
 	cfg := kafka.DefaultConfig()
 	cfg.Listen, cfg.DataDir = listen, dir
-	for _, name := range []string{yardstickTopic, stream.CollectorEvents, stream.CollectorRejected} {
+	for _, name := range []string{spreadTopic, singleTopic, stream.CollectorEvents, stream.CollectorRejected} {
 		cfg.Topics = append(cfg.Topics, kafka.TopicRule{Name: name, DropOldest: true})
 	}
 	broker, err := kafka.New(cfg, slog.New(slog.NewJSONHandler(os.Stderr, nil)))
@@ -70,8 +75,8 @@ func runBroker(ctx context.Context, listen, dir string) error {
 }
 
 // newProducer is franz-go as one uses it without any thought of ours: acks=all, no linger.
-func newProducer(broker string) (*kgo.Client, error) {
-	return kgo.NewClient(kgo.SeedBrokers(broker), kgo.DefaultProduceTopic(yardstickTopic), kgo.RequiredAcks(kgo.AllISRAcks()),
+func newProducer(broker, topic string) (*kgo.Client, error) {
+	return kgo.NewClient(kgo.SeedBrokers(broker), kgo.DefaultProduceTopic(topic), kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerLinger(0))
 }
 
@@ -154,12 +159,12 @@ func decodeBatch(body []byte) ([]*kgo.Record, error) {
 
 // yardsticks are the running processes of the comparison.
 type yardsticks struct {
-	broker, minimal, bare                      *process
-	brokerAddress, minimalAddress, bareAddress string
+	broker, spread, single, bare                             *process
+	brokerAddress, spreadAddress, singleAddress, bareAddress string
 }
 
 func (y *yardsticks) stop() {
-	for _, p := range []*process{y.minimal, y.bare, y.broker} {
+	for _, p := range []*process{y.spread, y.single, y.bare, y.broker} {
 		if p != nil {
 			_ = p.stop()
 		}
@@ -196,11 +201,15 @@ func startYardsticksWith(ctx context.Context, b *bench, self string) (_ *yardsti
 	if y.broker, y.brokerAddress, err = launch(serveBroker, "--dir", data); err != nil {
 		return nil, err
 	}
-	if err := createTopic(ctx, y.brokerAddress); err != nil {
+	if err := createTopics(ctx, y.brokerAddress); err != nil {
 		y.stop()
 		return nil, err
 	}
-	if y.minimal, y.minimalAddress, err = launch(serveMinimal, "--broker", y.brokerAddress); err != nil {
+	if y.spread, y.spreadAddress, err = launch(serveMinimal, "--broker", y.brokerAddress, "--topic", spreadTopic); err != nil {
+		y.stop()
+		return nil, err
+	}
+	if y.single, y.singleAddress, err = launch(serveMinimal, "--broker", y.brokerAddress, "--topic", singleTopic); err != nil {
 		y.stop()
 		return nil, err
 	}
@@ -211,20 +220,23 @@ func startYardsticksWith(ctx context.Context, b *bench, self string) (_ *yardsti
 	return y, nil
 }
 
-// createTopic makes the yardstick's topic with as many partitions as the collector's.
-func createTopic(ctx context.Context, broker string) error {
+func createTopics(ctx context.Context, broker string) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(broker))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	_, err = kadm.NewClient(client).CreateTopic(ctx, stream.EventPartitions, 1, nil, yardstickTopic)
-	return err
+	for topic, partitions := range map[string]int32{spreadTopic: stream.EventPartitions, singleTopic: 1} {
+		if _, err := kadm.NewClient(client).CreateTopic(ctx, partitions, 1, nil, topic); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // plainProducer is conns goroutines that produce n records each, wait for the acknowledgement and go on.
 func plainProducer(ctx context.Context, src *source, broker string, events, conns int, length time.Duration) (*outcome, error) {
-	client, err := newProducer(broker)
+	client, err := newProducer(broker, spreadTopic)
 	if err != nil {
 		return nil, err
 	}
