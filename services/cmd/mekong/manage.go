@@ -37,11 +37,18 @@ func (r remote) call(s *shell, fn func(ctx context.Context, conn *grpc.ClientCon
 	ctx, cancel := context.WithTimeout(s.ctx, callTimeout)
 	defer cancel()
 	err = fn(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+r.Token), conn)
-	if errs.KindOf(err) == errs.Unavailable {
-		return errs.New(errs.Unavailable, "no_answer", fmt.Sprintf(
+	switch kind := errs.KindOf(err); {
+	case err == nil:
+		return nil
+	case kind == errs.Unavailable:
+		return errs.New(kind, "no_answer", fmt.Sprintf(
 			"No good answer from %s; is the system running, and is that its gRPC address (--address, MEKONG_URL)? It said: %s", r.Address, errs.MessageOf(err)))
+	case kind == errs.Internal:
+		return err
+	default:
+		// The sentence is the system's own; what gRPC wraps around it only repeats it.
+		return errs.New(kind, errs.CodeOf(err), errs.MessageOf(err))
 	}
-	return err
 }
 
 func (r remote) admin(s *shell, fn func(ctx context.Context, admin adminv1.AdminServiceClient) error) error {
