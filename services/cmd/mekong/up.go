@@ -76,6 +76,9 @@ func printReady(out io.Writer, r app.Ready) {
 	for _, line := range r.Addresses {
 		fmt.Fprintf(&b, "  %-22s %s\n", line.What, line.Address)
 	}
+	if r.All {
+		fmt.Fprintf(&b, "\n  `bin/mekong addresses --show-passwords` prints them ready for clients of the engines.\n")
+	}
 	if r.OwnerToken != "" {
 		fmt.Fprintf(&b, "\n  API token of the owner, shown only this once: %s\n", r.OwnerToken)
 	}

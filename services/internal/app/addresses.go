@@ -14,7 +14,7 @@ import (
 // Address is one place where something listens.
 type Address struct{ What, Address string }
 
-// addresses are those of this process, without any password.
+// addresses are those of this process, without any password. Their names need no translation.
 func (p *Process) addresses() []Address {
 	base := httpURL(p.cfg.HTTP)
 	var list []Address
@@ -23,17 +23,15 @@ func (p *Process) addresses() []Address {
 			list = append(list, Address{what, address})
 		}
 	}
-	add(p.selected[moduleAPI], "Pages", base+"/")
-	add(p.selected[moduleAPI], "REST, reference", base+"/api/docs")
-	add(p.selected[moduleCollector], "Events", base+"/v1/track, /v1/batch, /v1/events, …")
-	add(true, "Ready, metrics", base+"/readyz, http://"+p.cfg.Metrics.Listen+"/metrics")
+	add(p.selected[moduleAPI], "Web", base+"/")
+	add(p.selected[moduleAPI], "REST API", base+"/api/docs")
+	add(p.selected[moduleCollector], "HTTP /v1", base+"/v1/batch")
+	add(true, "/readyz", base+"/readyz")
+	add(true, "/metrics", "http://"+p.cfg.Metrics.Listen+"/metrics")
 	add(true, "gRPC", p.cfg.GRPC.Listen)
 	add(p.selected[engineKafka], "Kafka", p.cfg.Embedded.Kafka.Listen)
 	add(p.selected[engineClickHouse], "ClickHouse (HTTP)", p.cfg.Embedded.ClickHouse.Listen)
 	add(p.selected[enginePostgres], "Postgres", p.cfg.Embedded.Postgres.Listen)
-	if p.selected[engineClickHouse] || p.selected[enginePostgres] {
-		list = append(list, Address{"with passwords", "bin/mekong addresses --show-passwords"})
-	}
 	return list
 }
 
