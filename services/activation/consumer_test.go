@@ -264,7 +264,7 @@ func TestADisabledDestinationGetsNothingUntilItIsEnabled(t *testing.T) {
 	ill.fails(http.StatusInternalServerError)
 	s.destination(t, well.url)
 	d := s.destination(t, ill.url)
-	s.module(t)
+	m, _ := s.module(t)
 	s.produce(t, 12, 5)
 	s.waitCommitted(t)
 	parked := s.queue(t, d).Parked
@@ -274,6 +274,7 @@ func TestADisabledDestinationGetsNothingUntilItIsEnabled(t *testing.T) {
 	s.produce(t, 12, 3) // whoever sends these has read the change
 	well.waitFor(t, s.total())
 	s.waitCommitted(t)
+	require.Eventually(t, func() bool { return m.idle(d.ID) }, patience, glance, "what was under way has ended")
 	taken, tries := ill.distinct(), ill.tries()
 	s.produce(t, 12, 3)
 	well.waitFor(t, s.total())

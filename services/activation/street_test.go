@@ -103,6 +103,20 @@ func (s *street) module(t testing.TB, tune ...func(*Config)) (m *Module, stop fu
 	return m, stop
 }
 
+// idle reports whether nothing parked for a destination is being sent.
+func (m *Module) idle(destinationID string) bool {
+	for _, q := range m.forwarder.owned() {
+		q.mu.Lock()
+		b := q.backlogs[destinationID]
+		busy := b != nil && b.busy
+		q.mu.Unlock()
+		if busy {
+			return false
+		}
+	}
+	return true
+}
+
 // produce sends n more events of each device, 0 to devices-1.
 func (s *street) produce(t testing.TB, devices, n int) {
 	t.Helper()
