@@ -27,7 +27,8 @@ type Config struct {
 	DataDir string
 	// TopicBytes is the size limit of a topic.
 	TopicBytes int64
-	Topics     []TopicRule
+	// Topics are filled in from the registry.
+	Topics []TopicRule `koanf:"-"`
 	// SegmentBytes is the size of one file: trimming frees whole files only.
 	SegmentBytes int64
 	// KeepInterval is how often sizes are checked and records that nobody needs are deleted.
