@@ -49,8 +49,11 @@ type Config struct {
 
 // Peers are the gRPC addresses of services that run in other processes: host:port, or dns:///name:port.
 type Peers struct {
-	Admin      string
-	Warehouse  string
+	// Admin knows tokens and write keys.
+	Admin string
+	// Warehouse helps to rebuild a lost dedupe window.
+	Warehouse string
+	// Activation serves destinations.
 	Activation string
 	// Identity lists every instance, since each answers for its own partitions only.
 	Identity []string

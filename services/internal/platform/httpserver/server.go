@@ -20,6 +20,7 @@ import (
 
 // Config is the address, TLS and limits of one HTTP server.
 type Config struct {
+	// Listen is host:port; an empty host means every address of the machine.
 	Listen string
 	// CertFile and KeyFile turn TLS on.
 	CertFile, KeyFile string
@@ -30,8 +31,9 @@ type Config struct {
 	// MaxHeaderBytes, ReadHeaderTimeout, IdleTimeout keep slow or greedy clients from holding connections.
 	MaxHeaderBytes    int
 	ReadHeaderTimeout time.Duration
-	ReadTimeout       time.Duration
-	IdleTimeout       time.Duration
+	// ReadTimeout bounds the time that a request with its body may take to arrive.
+	ReadTimeout time.Duration
+	IdleTimeout time.Duration
 	// DrainDelay is how long the server still accepts after readiness has gone; DrainTimeout is how long requests under
 	// way may take after that.
 	DrainDelay   time.Duration

@@ -26,8 +26,9 @@ type Config struct {
 	TLS bool
 	// SASLMechanism is empty (no authentication), PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
 	SASLMechanism string
-	SASLUser      string
-	SASLPassword  config.Secret
+	// SASLUser and SASLPassword are needed with a mechanism.
+	SASLUser     string
+	SASLPassword config.Secret
 	// MaxBufferedRecords and MaxBufferedBytes bound what one publisher holds in memory.
 	MaxBufferedRecords int
 	MaxBufferedBytes   int

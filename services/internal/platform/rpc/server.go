@@ -25,12 +25,14 @@ import (
 
 // Config is the address and the limits of the gRPC server.
 type Config struct {
+	// Listen is host:port; an empty host means every address of the machine.
 	Listen string
 	// ServiceToken is what the installation's own services show each other; one process makes its own when it is empty.
 	ServiceToken config.Secret
 	// CertFile and KeyFile turn TLS on.
 	CertFile, KeyFile string
-	MaxMessageBytes   int
+	// MaxMessageBytes bounds one message in either direction.
+	MaxMessageBytes int
 	// DefaultTimeout bounds calls that come without a deadline.
 	DefaultTimeout time.Duration
 }
