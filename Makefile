@@ -44,6 +44,7 @@ test-go: engines-test # with a real Apache Kafka where a suite asks for one
 test-race: # unit tests only (-short): the engines' tests are slow under the race detector and find little there
 	@CGO_ENABLED=1 go test -race -short -timeout 20m -p 2 $(HOUSES)
 test-e2e: engines-test build tools # alone, because it wants both processors
+	@tools/os-packages.sh
 	@$(GO_TEST) -p 1 -skip Chaos ./services/e2e/...
 test-web: web-deps
 	@cd web && npm run --silent test
