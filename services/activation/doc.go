@@ -14,7 +14,8 @@
 //     The partition of a device has one owner at a time, and only the owner sends or retries its messages. Rows change
 //     only under the newest claim of their partition: an owner that lost it without knowing can change nothing.
 //   - A message has the same id on every attempt, so that a receiver can drop repeats: delivery is at least once.
-//   - Poison (an answer that is about the message: 400, 409, 413, 415, 422; or a message too old) goes to dead_message and the rest goes on.
+//   - Poison (an answer that is about the message: 400, 409, 413, 415, 422; or a message too old) goes to dead_message
+//     and the rest goes on.
 //
 // Non-obvious: definitions are read again before a batch that is newer than the copy in memory, so an event that arrived
 // after CreateDestination had answered is never missed. A refused batch of several messages is halved until the message
