@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -50,12 +52,30 @@ func fullSize() bool {
 	return os.Getenv("MEKONG_TEST_SIZE") == "full" //nolint:forbidigo // the one switch between `make test` and `make verify`
 }
 
+const (
+	// The ports of the tests lie below the range from which the system takes ports for outgoing connections, so that a
+	// killed process finds its own again.
+	firstPort = 29_500
+	testPorts = 3_000
+)
+
+// portsGiven counts, so that no port is given twice; where it begins differs between two runs at the same time.
+var portsGiven atomic.Int64
+
+// freePort returns an address on which nothing listens, and which no other caller gets.
 func freePort(tb testing.TB) string {
 	tb.Helper()
-	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(tb, err)
-	defer l.Close()
-	return l.Addr().String()
+	portsGiven.CompareAndSwap(0, rand.Int64N(testPorts)) //nolint:gosec // spreading needs no secrecy
+	for range testPorts {
+		address := net.JoinHostPort("127.0.0.1", strconv.FormatInt(firstPort+portsGiven.Add(1)%testPorts, 10))
+		l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", address)
+		if err == nil {
+			require.NoError(tb, l.Close())
+			return address
+		}
+	}
+	require.Fail(tb, "no free ports")
+	return ""
 }
 
 // process is one operating-system process of the system under test. It can be killed and started again.
