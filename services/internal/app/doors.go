@@ -124,8 +124,23 @@ func (p *Process) buildDoors(context.Context) (runtime.Parts, error) {
 	return runtime.Parts{Close: closeDoors, Runners: []runtime.Runner{
 		httpserver.New("metrics", "MEKONG_METRICS__LISTEN", p.cfg.Metrics, p.log, metrics, nil).Runner(),
 		p.grpc.Runner(),
-		httpserver.New("http", "MEKONG_HTTP__LISTEN", p.cfg.HTTP, p.log, httpserver.Traced(p.routes), p.supervisor.Drain).Runner(),
+		httpserver.New("http", "MEKONG_HTTP__LISTEN", p.cfg.HTTP, p.log, p.traced(), p.supervisor.Drain).Runner(),
 	}}, nil
+}
+
+// ingestion is where events come in.
+const ingestion = "/v1/"
+
+// traced serves the routes with spans; the door for events counts its requests itself.
+func (p *Process) traced() http.Handler {
+	full, light := httpserver.Traced(p.routes), httpserver.TracedLightly(p.routes)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, ingestion) {
+			light.ServeHTTP(w, r)
+			return
+		}
+		full.ServeHTTP(w, r)
+	})
 }
 
 // readyInfo tells addresses only where nobody but this machine can ask for them.

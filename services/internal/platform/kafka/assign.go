@@ -23,6 +23,7 @@ type partition struct {
 	highWatermark int64
 	caughtUp      bool
 	queued        int
+	queuedBytes   int
 	paused        bool
 }
 

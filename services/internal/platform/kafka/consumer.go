@@ -36,8 +36,9 @@ type ConsumerConfig struct {
 	MaxRecords int
 	// MaxWait is how long to gather up to MaxRecords from the first record on; 0 takes what is there.
 	MaxWait time.Duration
-	// QueueRecords pauses a partition that has so many records waiting for the handler.
+	// QueueRecords and QueueBytes pause a partition that has so much waiting for the handler.
 	QueueRecords int
+	QueueBytes   int
 	// DropBelowWatermark drops records whose src_offset is not above the watermark of their partition.
 	DropBelowWatermark bool
 	// CommitInterval is how long finished work may wait for its offset commit.
@@ -52,7 +53,8 @@ type ConsumerConfig struct {
 	SessionTimeout time.Duration
 	// CaughtUpLag is the lag per partition below which the consumer is ready.
 	CaughtUpLag int64
-	// FetchMaxBytes bounds what one fetch brings.
+	// FetchMaxBytes bounds what one fetch brings, a quarter of it what it brings of one partition. Both count compressed
+	// bytes: what they become in memory is several times that.
 	FetchMaxBytes int32
 }
 
@@ -60,11 +62,11 @@ type ConsumerConfig struct {
 func DefaultConsumerConfig(group string, topics ...string) ConsumerConfig {
 	return ConsumerConfig{
 		Group: group, Topics: topics,
-		MaxRecords: 2_000, QueueRecords: 10_000,
+		MaxRecords: 2_000, QueueRecords: 10_000, QueueBytes: 4 << 20,
 		CommitInterval: 200 * time.Millisecond,
 		MaxAttempts:    5, BackoffMin: 100 * time.Millisecond, BackoffMax: 15 * time.Second,
 		StopTimeout: 20 * time.Second, SessionTimeout: 10 * time.Second,
-		CaughtUpLag: 1_000, FetchMaxBytes: 16 << 20,
+		CaughtUpLag: 1_000, FetchMaxBytes: 4 << 20,
 	}
 }
 
@@ -78,7 +80,7 @@ func (c ConsumerConfig) Validate() error {
 		return invalid("the group is empty")
 	case len(c.Topics) == 0:
 		return invalid("no topic is named")
-	case c.MaxRecords <= 0 || c.QueueRecords < c.MaxRecords:
+	case c.MaxRecords <= 0 || c.QueueRecords < c.MaxRecords || c.QueueBytes <= 0:
 		return invalid("max_records must be positive and queue_records at least as large")
 	case c.CommitInterval <= 0 || c.StopTimeout <= 0 || c.MaxWait < 0:
 		return invalid("commit_interval and stop_timeout must be positive, max_wait not negative")
@@ -173,7 +175,8 @@ func (c *Consumer) groupOptions() []kgo.Opt {
 		kgo.RebalanceTimeout(2*c.cfg.StopTimeout + c.cfg.SessionTimeout),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxBytes(c.cfg.FetchMaxBytes),
-		kgo.FetchMaxPartitionBytes(c.cfg.FetchMaxBytes),
+		kgo.FetchMaxPartitionBytes(c.cfg.FetchMaxBytes / 4),
+		kgo.MaxConcurrentFetches(1),
 		kgo.FetchMaxWait(fetchMaxWait),
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
@@ -300,12 +303,21 @@ func (c *Consumer) enqueue(client *kgo.Client, f kgo.FetchTopicPartition) {
 		return
 	}
 	p.queued += len(f.Records)
-	p.lane.push(&Batch{Topic: f.Topic, Partition: f.Partition, Records: f.Records})
-	if p.queued >= c.cfg.QueueRecords && !p.paused {
+	p.queuedBytes += valueBytes(f.Records)
+	p.lane.push(&Batch{Topic: f.Topic, Partition: f.Partition, Records: f.Records, queuedAt: c.clock.Now()})
+	if (p.queued >= c.cfg.QueueRecords || p.queuedBytes >= c.cfg.QueueBytes) && !p.paused {
 		p.paused = true
 		// Under the lock, like the resume in cut: in the other order the partition would stay paused for good.
 		client.PauseFetchPartitions(map[string][]int32{f.Topic: {f.Partition}})
 	}
+}
+
+func valueBytes(records []*kgo.Record) int {
+	n := 0
+	for _, rec := range records {
+		n += len(rec.Value)
+	}
+	return n
 }
 
 func (c *Consumer) ready(context.Context) error {

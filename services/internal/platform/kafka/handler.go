@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -52,6 +53,8 @@ type Batch struct {
 	Records   []*kgo.Record
 
 	rejected []rejection
+	// queuedAt is when the oldest of the records came.
+	queuedAt time.Time
 }
 
 type rejection struct {

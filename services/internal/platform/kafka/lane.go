@@ -86,7 +86,8 @@ func (l *lane) take(run *laneRun) []*Batch {
 		}
 	}
 	if l.c.cfg.MaxWait > 0 {
-		timer := l.c.clock.NewTimer(l.c.cfg.MaxWait)
+		// Counted from the oldest record on: what came while the last batch was handled has waited already.
+		timer := l.c.clock.NewTimer(l.c.cfg.MaxWait - l.waited())
 		defer timer.Stop()
 	gather:
 		for l.length() < l.c.cfg.MaxRecords {
@@ -105,6 +106,16 @@ func (l *lane) take(run *laneRun) []*Batch {
 	default:
 		return l.cut()
 	}
+}
+
+// waited is how long the oldest queued record has been here.
+func (l *lane) waited() time.Duration {
+	l.c.mu.Lock()
+	defer l.c.mu.Unlock()
+	if len(l.queue) == 0 {
+		return 0
+	}
+	return l.c.clock.Now().Sub(l.queue[0].queuedAt)
 }
 
 func (l *lane) length() int {
@@ -127,7 +138,7 @@ func (l *lane) cut() []*Batch {
 		k := min(len(head.Records), c.cfg.MaxRecords-n)
 		b := byPart[tp]
 		if b == nil {
-			b = &Batch{Topic: head.Topic, Partition: head.Partition}
+			b = &Batch{Topic: head.Topic, Partition: head.Partition, queuedAt: head.queuedAt}
 			byPart[tp] = b
 			out = append(out, b)
 		}
@@ -139,7 +150,8 @@ func (l *lane) cut() []*Batch {
 		n, l.queued = n+k, l.queued-k
 		if p := c.parts[tp]; p != nil {
 			p.queued -= k
-			if p.paused && p.queued <= c.cfg.QueueRecords/2 {
+			p.queuedBytes -= valueBytes(b.Records[len(b.Records)-k:])
+			if p.paused && p.queued <= c.cfg.QueueRecords/2 && p.queuedBytes <= c.cfg.QueueBytes/2 {
 				p.paused = false
 				resume[tp.Topic] = append(resume[tp.Topic], tp.Partition)
 			}
@@ -161,6 +173,7 @@ func (l *lane) putBack(batches []*Batch) {
 		l.queued += len(b.Records)
 		if p := c.parts[TopicPartition{Topic: b.Topic, Partition: b.Partition}]; p != nil {
 			p.queued += len(b.Records)
+			p.queuedBytes += valueBytes(b.Records)
 		}
 	}
 	l.queue = append(append([]*Batch(nil), batches...), l.queue...)
