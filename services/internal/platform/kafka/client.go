@@ -75,14 +75,42 @@ var errKeyHidden = errors.New("record keys hold user ids and stay out of traces"
 
 // producerTracer injects trace context when records are produced. Spans per fetched record would cost more than handling
 // it: the consumer makes one per batch.
+//
+// A record that carries a trace already, from an earlier hop, stays in it: as a span of that trace when it is sampled, as
+// it is when it is not.
 type producerTracer struct{ tracer *kotel.Tracer }
 
 // OnProduceRecordBuffered implements kgo.HookProduceRecordBuffered.
-func (p producerTracer) OnProduceRecordBuffered(r *kgo.Record) { p.tracer.OnProduceRecordBuffered(r) }
+func (p producerTracer) OnProduceRecordBuffered(r *kgo.Record) {
+	carried, sampled := carriedTrace(r)
+	if carried && !sampled {
+		return
+	}
+	if carried {
+		r.Context = RecordContext(r.Context, r)
+	}
+	p.tracer.OnProduceRecordBuffered(r)
+}
 
 // OnProduceRecordUnbuffered implements kgo.HookProduceRecordUnbuffered.
 func (p producerTracer) OnProduceRecordUnbuffered(r *kgo.Record, err error) {
+	if carried, sampled := carriedTrace(r); carried && !sampled {
+		return
+	}
 	p.tracer.OnProduceRecordUnbuffered(r, err)
+}
+
+// traceparentLen is the length of a W3C traceparent of version 00; its last digit holds the sampled flag.
+const traceparentLen = 55
+
+func carriedTrace(r *kgo.Record) (carried, sampled bool) {
+	for i := range r.Headers {
+		if r.Headers[i].Key == HeaderTraceparent {
+			value := r.Headers[i].Value
+			return len(value) == traceparentLen, len(value) == traceparentLen && value[traceparentLen-1]&1 == 1
+		}
+	}
+	return false, false
 }
 
 func tracingHooks(cfg Config) []kgo.Hook {
