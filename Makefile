@@ -5,12 +5,11 @@ SHELL := /bin/sh
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 MODULES := proto services sdk/go
 PACKAGES := $(addsuffix /...,$(addprefix ./,$(MODULES)))
-# The flags of the build, so that both use the same compiled packages.
+# The flags of the build, for tests and linter too, so that all of them use the same compiled packages.
 GO_TEST := CGO_ENABLED=0 go test -trimpath -timeout 20m -p 2
-# Everything but the black-box tests, which need the built binary.
+LINT := CGO_ENABLED=0 GOFLAGS=-trimpath $(CURDIR)/.tools/bin/golangci-lint
 HOUSES = $(filter-out ./services/...,$(PACKAGES)) $$(go list ./services/... | grep -v /services/e2e)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -tags webdist -ldflags "-s -w -X main.version=$(VERSION)"
-LINT := $(CURDIR)/.tools/bin/golangci-lint
 BIOME := .tools/node/node_modules/.bin/biome
 WEB_DIST := services/internal/web/dist
 WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -path web/dist -prune -o -path web/e2e -prune -o -type f -not -name '.*' -print 2>/dev/null)
@@ -41,8 +40,8 @@ test-fast: engines ## all Go tests without black-box, browser and real Kafka, an
 .PHONY: test-go test-race test-e2e test-web test-browser
 test-go: engines-test # with a real Apache Kafka where a suite asks for one
 	@$(GO_TEST) $(HOUSES)
-test-race: # unit tests only (-short): the engines' tests are slow under the race detector and find little there
-	@CGO_ENABLED=1 go test -race -short -timeout 20m -p 2 $(HOUSES)
+test-race: # -short: engines are slow under the race detector and find little there; what only wires or wraps stays out
+	@CGO_ENABLED=1 go test -race -short -timeout 20m -p 2 $$(go list ./sdk/go/... ./services/... | grep -vE '/(e2e|bench|cmd|app|web|blob|jobs|embedded)(/|$$)')
 test-e2e: engines-test build tools # alone, because it wants both processors
 	@tools/os-packages.sh
 	@$(GO_TEST) -p 1 -skip Chaos ./services/e2e/...
