@@ -129,37 +129,44 @@ func (f *forwarder) forward(ctx context.Context, batch *kafka.Batch) error {
 	if q == nil {
 		return errs.New(errs.Unavailable, "partition_not_owned", "The partition was taken away.")
 	}
-	messages, newest := f.decode(batch)
+	// Kafka's time is not before that of the door, so definitions as new as it know all that was asked for before.
+	var newest time.Time
+	for _, rec := range batch.Records {
+		if rec.Timestamp.After(newest) {
+			newest = rec.Timestamp
+		}
+	}
 	if err := f.registry.ensure(ctx, newest.Add(clockSkew)); err != nil {
 		return err
 	}
-	if err := f.sendAll(ctx, q, f.match(ctx, messages)); err != nil {
+	enabled := f.registry.enabled()
+	if err := f.sendAll(ctx, q, f.match(ctx, enabled, decode(batch, enabled))); err != nil {
 		return err
 	}
 	q.handled()
 	return nil
 }
 
-func (f *forwarder) decode(batch *kafka.Batch) (messages []*message, newest time.Time) {
+// decode leaves out events of workspaces that have nowhere to send them to: most of a catching-up log, often.
+func decode(batch *kafka.Batch, enabled map[string][]*target) (messages []*message) {
 	for _, rec := range batch.Records {
+		if workspace := kafka.Header(rec, kafka.HeaderWorkspace); workspace != "" && len(enabled[workspace]) == 0 {
+			continue
+		}
 		m, err := decodeMessage(rec.Value)
 		if err != nil {
 			batch.Reject(rec, err)
 			continue
 		}
 		messages = append(messages, m)
-		if at := m.resolved.GetEvent().GetReceivedAt().AsTime(); at.After(newest) {
-			newest = at
-		}
 	}
-	return messages, newest
+	return messages
 }
 
 // match returns which destination gets what. All messages see the same definitions: if they changed in between, two
 // versions of a destination would be sent to side by side, and no device would keep its order.
-func (f *forwarder) match(ctx context.Context, messages []*message) map[*target][]*item {
+func (f *forwarder) match(ctx context.Context, enabled map[string][]*target, messages []*message) map[*target][]*item {
 	byTarget := map[*target][]*item{}
-	enabled := f.registry.enabled()
 	for _, m := range messages {
 		for _, t := range enabled[m.resolved.GetEvent().GetWorkspaceId()] {
 			ok, err := t.filter.matches(m)
