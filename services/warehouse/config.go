@@ -25,7 +25,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		FlushInterval: 800 * time.Millisecond,
-		MaxRows:       10_000,
+		MaxRows:       25_000,
 		MaxBytes:      64 << 20,
 		InsertTimeout: 2 * time.Minute,
 		SettleTimeout: 2 * time.Minute,
